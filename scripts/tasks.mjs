@@ -1,0 +1,29 @@
+// What each npm script runs, once the right Node and the dependencies are there (see run.mjs).
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+
+const BUILD = ["node", "scripts/build.mjs"];
+const TASKS = {
+  build: [BUILD],
+  start: [BUILD, ["node", "servers/gateway/dist/main.js"]],
+  test: [BUILD, ["vitest", "run"]],
+  check: [["tsc", "-b"], ["biome", "check", "--error-on-warnings", "."], ["knip"], BUILD, ["node", "scripts/lint-packages.mjs"]],
+  format: [["biome", "check", "--write", "."]],
+  bench: [BUILD, ["node", "bench/run.ts"]],
+  demo: [BUILD, ["node", "test/demo/main.ts"]],
+};
+
+const [name, ...args] = process.argv.slice(2);
+const steps = TASKS[name];
+if (!steps) {
+  console.error(`Unknown task "${name}". Known: ${Object.keys(TASKS).join(", ")}.`);
+  process.exit(2);
+}
+for (const [index, [command, ...rest]] of steps.entries()) {
+  const extra = index === steps.length - 1 ? args : [];
+  const result = spawnSync(command, [...rest, ...extra], { cwd: root, stdio: "inherit", shell: process.platform === "win32" });
+  if (result.error) console.error(`${command} did not start: ${result.error.message}`);
+  if (result.status !== 0) process.exit(result.status ?? 1);
+}

@@ -1,0 +1,20 @@
+/** Bounds that more than one package keeps. Each bound that concerns one concept stands beside that concept. */
+
+/** Longest id of a task, workflow, agent or lock, in characters. */
+export const ID_MAX = 64;
+
+/** Largest value of one record, in bytes of JSON. */
+export const VALUE_BYTES_MAX = 1_048_576;
+
+/** Deepest nesting of caller-supplied JSON. */
+export const JSON_DEPTH_MAX = 32;
+
+/** Longest that a tool may wait, in ms; below the limits hosts put on one call. */
+export const WAIT_MS_MAX = 50_000;
+
+/** Default and largest page of a list. */
+export const PAGE_DEFAULT = 50;
+export const PAGE_MAX = 200;
+
+/** How long an idempotency key is remembered. */
+export const IDEMPOTENCY_TTL_MS = 24 * 60 * 60 * 1000;

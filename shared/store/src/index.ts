@@ -1,0 +1,11 @@
+export {
+  type Entry,
+  type KeyRange,
+  type Rev,
+  SCAN_LIMIT_MAX,
+  type Store,
+  type Transaction,
+  type TransactOptions,
+} from "./contract.ts";
+export { fromOrdered, KEY_BYTES_MAX, ordered, prefixRange, segment } from "./keys.ts";
+export { MemoryStore } from "./memory.ts";
