@@ -1,0 +1,180 @@
+/**
+ * What every server promises, as data. A test names what it proves with `verifies("TASK-07")`; coverage.test.ts fails on
+ * a promise of a finished server that no test names.
+ *
+ * source: F the coordination framework specification this suite implements (section) · C the task coordinator it
+ * replaces, whose tool names it keeps · P what the best comparable projects have · N new here.
+ */
+export interface Requirement {
+  source: string;
+  behaviour: string;
+  /** The part that is not there yet, and what it waits for. */
+  waits?: string;
+}
+
+export const requirements = {
+  "CORE-01": {
+    source: "N",
+    behaviour:
+      "With only Node >= 20 and npm on the machine, `npm start` sets up and runs the suite and `npm test` sets up and tests it.",
+  },
+  "CORE-02": {
+    source: "N",
+    behaviour:
+      "A server mounts alone over stdio and Streamable HTTP, for hosts of the 2025 and the 2026-07-28 protocol; both official clients, Inspector --cli and the conformance suite work with it.",
+  },
+  "CORE-03": {
+    source: "P",
+    behaviour:
+      "HTTP binds to loopback; a foreign Host or Origin gets 403; another bind address is refused while the swarm is open.",
+    waits: "binding another address once the swarm is secured comes with the security server",
+  },
+  "CORE-04": {
+    source: "P",
+    behaviour:
+      "A tool has title, short description, four annotations, bounded input, output schema and structured content; names, annotations and the size of definitions are checked.",
+  },
+  "CORE-05": {
+    source: "P",
+    behaviour: "Bad input of any kind gets invalid_argument naming the field, changes nothing and does not end the process.",
+  },
+  "CORE-06": {
+    source: "P",
+    behaviour:
+      "An unforeseen failure reads `internal` and an id; its cause is on stderr alone; stdout carries the protocol alone.",
+  },
+  "CORE-07": {
+    source: "P",
+    behaviour:
+      "End of stdin, SIGTERM and SIGINT end the process within 2 s, what it held is given back and no process stays behind.",
+  },
+  "CORE-08": {
+    source: "N",
+    behaviour: "Eight processes may open one new store at once and 32 may work on it; nobody sees a lock error.",
+  },
+  "CORE-09": {
+    source: "P",
+    behaviour: "An acknowledged write survives kill -9 at any moment; half an operation leaves nothing.",
+  },
+  "CORE-10": {
+    source: "N",
+    behaviour: "A waiting call wakes on another process's commit, reports progress and stops when cancelled.",
+  },
+  "CORE-11": {
+    source: "P",
+    behaviour:
+      "Lists page by opaque cursors; an answer stays under 20,000 tokens; a long field is cut and says how to get the rest.",
+  },
+  "CORE-12": {
+    source: "P",
+    behaviour: "Repeating a write with its idempotencyKey within 24 h returns the first outcome and changes nothing more.",
+  },
+  "CORE-13": {
+    source: "N",
+    behaviour:
+      "--help, --version and --where; a clear one-line error for an old Node, an unsafe SQLite, a network drive, an unknown store URL, a newer data format, a full disk and an unreachable PostgreSQL.",
+  },
+  "CORE-14": {
+    source: "N",
+    behaviour: "Everything works the same on SQLite and PostgreSQL; one command moves a store from one to the other and back.",
+  },
+  "CORE-15": {
+    source: "N",
+    behaviour:
+      "A result says who acted and whether that name was verified; another agent's text comes as data in a marked field.",
+    waits: "`verified: true` comes with the security server",
+  },
+  "CORE-16": {
+    source: "C",
+    behaviour: "Backup while running, verified restore, integrity check and retention sweep are one command each.",
+  },
+  "CORE-17": {
+    source: "P",
+    behaviour:
+      "--toolsets mounts some groups of tools, --read-only those that change nothing; the README says what each group costs in tokens.",
+  },
+  "TASK-01": {
+    source: "C",
+    behaviour:
+      "Worker slots are a bounded number of leases: claimed, released, listed; a dead worker's slot frees itself and a restart leaks none.",
+  },
+  "TASK-02": { source: "C", behaviour: "add_task takes all a task can carry; adding an id twice is already_exists." },
+  "TASK-03": {
+    source: "C, P",
+    behaviour: "add_tasks adds up to 500 with dependencies among them, all or none; a cycle or an unknown dependency is named.",
+  },
+  "TASK-04": {
+    source: "C",
+    behaviour:
+      "Available tasks, all tasks by filter, and one task with attempts, history and the results it depends on can be read.",
+  },
+  "TASK-05": {
+    source: "C, F 2.3",
+    behaviour:
+      "A claim is atomic; the loser learns who holds the task and until when; the winner gets fencing token, lease and the results of the dependencies.",
+  },
+  "TASK-06": {
+    source: "P, N",
+    behaviour:
+      "claim_next_task takes the highest priority, then the earliest deadline, then the oldest, waits for work without polling, and never starves old work.",
+  },
+  "TASK-07": {
+    source: "C",
+    behaviour:
+      "The server renews the claims of its live host up to the task's timeoutMs, renew_task serves other clients, and a dead holder's task is available within lease + 1 s with one more attempt.",
+  },
+  "TASK-08": {
+    source: "C",
+    behaviour:
+      "Only the holder updates; a stale token is refused; finishing makes dependents available in the same commit; giving back keeps a checkpoint for the next worker.",
+  },
+  "TASK-09": {
+    source: "C",
+    behaviour:
+      "A failed attempt is retried with exponential back-off up to maxAttempts, then failed; reset_failed_task revives it or a stuck claim; dependents say why they wait.",
+  },
+  "TASK-10": { source: "C", behaviour: "Priorities 0-9 and deadlines; an overdue task is marked and counted." },
+  "TASK-11": { source: "C", behaviour: "Each change of a task is kept with time, agent and cause." },
+  "TASK-12": { source: "F 3.1", behaviour: "cancel_task cancels a task alone or with its dependents." },
+  "TASK-13": {
+    source: "F 2.3, 3.1",
+    behaviour:
+      "Workflows are created, executed, paused, resumed, cancelled, listed and reported on; a pause stops new claims and leaves running work alone.",
+  },
+  "TASK-14": {
+    source: "F 2.3",
+    behaviour: "A finished task's result reaches its dependents as context; a workflow's result compiles them all.",
+  },
+  "TASK-15": {
+    source: "F 4.1",
+    behaviour: "A workflow fails fast, continues, or compensates by running the rollback of each done task in reverse order.",
+  },
+  "TASK-16": { source: "C", behaviour: "Workflow templates with declared, typed parameters are saved, listed and instantiated." },
+  "TASK-17": {
+    source: "F 4.3, 6.3",
+    behaviour:
+      "assign_tasks spreads tasks over the live agents by one of five strategies and explains itself in numbers; a task nobody can do is named.",
+  },
+  "TASK-18": { source: "F 3.2, 4.1", behaviour: "A task can be validated and its duration estimated before it is added." },
+  "TASK-19": {
+    source: "F 3.1, C",
+    behaviour:
+      "Metrics of the swarm, an agent or a workflow: counts, throughput, percentiles of wait and run time, retries, load.",
+  },
+  "TASK-20": {
+    source: "F 8.3",
+    behaviour: "100 tasks of 100 ms over 5 agents finish within 2.3 s, each agent within 10% of its share.",
+  },
+  "TASK-21": { source: "N", behaviour: "With 1,000,000 tasks, claiming, adding and listing cost the same as with few." },
+  "TASK-22": {
+    source: "P",
+    behaviour: "A claim may reserve the task's files in the same commit; an overlapping claim waits or is told whose they are.",
+  },
+} satisfies Record<string, Requirement>;
+
+export type RequirementId = keyof typeof requirements;
+
+/** Says which promises the surrounding test proves. Read by coverage.test.ts from the source; at run time it checks the ids. */
+export function verifies(...ids: RequirementId[]): void {
+  for (const id of ids) if (!(id in requirements)) throw new Error(`No such requirement: ${id}`);
+}
