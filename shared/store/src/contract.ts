@@ -41,7 +41,10 @@ export interface Transaction {
    * among entries that begin with `ready/q/p/`).
    */
   pick(range: KeyRange, share: number): Entry | undefined;
-  /** @throws SwarmError limit_exceeded when the value is over 1 MiB, invalid_argument when the key is not one. */
+  /**
+   * `ttlMs` is a whole number of at least 0; without it the entry stays until it is deleted.
+   * @throws SwarmError limit_exceeded when the value is over 1 MiB, invalid_argument when the key is not one.
+   */
   put(key: string, value: Json, options?: { ttlMs?: number }): void;
   delete(key: string): void;
 }
@@ -54,7 +57,7 @@ export interface TransactOptions {
 /**
  * Ordered keys with serializable transactions. A key is `<namespace>/<rest>`: the namespace (`[a-z0-9_-]{1,32}`) is the Keyv
  * namespace the row is in, the rest its Keyv key, so `keyv("task").get("a")` reads what `get("task/a")` reads.
- * Whole keys are at most 255 bytes of UTF-8.
+ * Whole keys are at most 255 bytes of UTF-8, and hold no NUL and no lone surrogate (engines differ on them, or lose them).
  *
  * A value may have a field `refs`: string[], whole keys that whoever reads this entry most likely reads next; an engine may
  * fetch them along with it. It has no other meaning.
@@ -88,6 +91,8 @@ export interface Store {
   now(): Promise<number>;
   /** The ordinary Keyv view of the rows of one namespace; a fresh adapter instance each. Not for coordination. */
   keyv(namespace: string): Keyv;
+  /** The namespaces that hold rows, in byte order: what a copy or a check walks through. */
+  namespaces(): Promise<string[]>;
   /** Removes up to `limit` expired rows; answers how many. */
   sweep(limit: number): Promise<number>;
   /** Waits for commits under way and lets go of every handle. Later calls throw `unavailable`. */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { SwarmError } from "@mcp-swarm/core";
-import type { KeyRange } from "./contract.ts";
+import { type KeyRange, SCAN_LIMIT_MAX } from "./contract.ts";
 
 /** Longest key in bytes of UTF-8. */
 export const KEY_BYTES_MAX = 255;
@@ -57,15 +57,26 @@ export function prefixRange(prefix: string, limit: number, options: { reverse?: 
 
 /** A key as its Keyv namespace and Keyv key. @throws SwarmError invalid_argument */
 export function splitKey(key: string): { namespace: string; rest: string } {
+  if (key.includes("\0")) throw new SwarmError("invalid_argument", "Not a key: it holds a NUL character");
+  return splitBound(key);
+}
+
+/** A bound need not be a key: the one behind a key is that key and a NUL, which may pass the greatest length by one. */
+function splitBound(key: string): { namespace: string; rest: string } {
   const slash = key.indexOf("/");
   const namespace = key.slice(0, slash);
-  if (slash < 0 || !NAMESPACE.test(namespace) || Buffer.byteLength(key) > KEY_BYTES_MAX) {
+  if (slash < 0 || !NAMESPACE.test(namespace) || tooLong(key) || !key.isWellFormed()) {
     throw new SwarmError(
       "invalid_argument",
-      `Not a key: it must read <namespace>/<rest> and have at most ${KEY_BYTES_MAX} bytes`,
+      `Not a key: it must read <namespace>/<rest>, in well-formed Unicode, with at most ${KEY_BYTES_MAX} bytes`,
     );
   }
   return { namespace, rest: key.slice(slash + 1) };
+}
+
+function tooLong(key: string): boolean {
+  const room = key.endsWith("\0") ? KEY_BYTES_MAX + 1 : KEY_BYTES_MAX;
+  return key.length > room / 3 && Buffer.byteLength(key) > room; // a UTF-16 unit is at most three bytes of UTF-8
 }
 
 /**
@@ -73,9 +84,12 @@ export function splitKey(key: string): { namespace: string; rest: string } {
  * @throws SwarmError invalid_argument when the bounds span namespaces or the limit is out of bounds
  */
 export function splitRange(range: KeyRange): { namespace: string; from: string; before: string | undefined } {
-  const { namespace, rest: from } = splitKey(range.from);
+  if (!Number.isInteger(range.limit) || range.limit < 1 || range.limit > SCAN_LIMIT_MAX) {
+    throw new SwarmError("invalid_argument", `A scan's limit is 1 to ${SCAN_LIMIT_MAX}.`);
+  }
+  const { namespace, rest: from } = splitBound(range.from);
   if (range.before === `${namespace}0`) return { namespace, from, before: undefined };
-  const upper = splitKey(range.before);
+  const upper = splitBound(range.before);
   if (upper.namespace !== namespace) throw new SwarmError("invalid_argument", "A range lies within one namespace");
   return { namespace, from, before: upper.rest };
 }

@@ -2,10 +2,9 @@ import { type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core"
 import type { Keyv } from "keyv";
 import BTreeModule from "sorted-btree";
 import type { Entry, KeyRange, Store, Transaction } from "./contract.ts";
-import { SCAN_LIMIT_MAX } from "./contract.ts";
 import { splitKey, splitRange } from "./keys.ts";
 import { type KeyvRows, keyvOverRows } from "./keyv-view.ts";
-import { compareBytes, decodeValue, encodeValue } from "./row.ts";
+import { compareBytes, decodeValue, encodeValue, expiry } from "./row.ts";
 
 const BTree = BTreeModule.default;
 
@@ -53,7 +52,7 @@ export class MemoryStore implements Store, KeyvRows {
       pick: (range) => scan({ ...range, limit: 1 })[0],
       put: (key, value, { ttlMs } = {}) => {
         splitKey(key);
-        const expiresAt = ttlMs === undefined ? undefined : now + ttlMs;
+        const expiresAt = expiry(now, ttlMs);
         staged.set(key, { value: decodeValue(encodeValue(value, expiresAt)), expiresAt });
       },
       delete: (key) => {
@@ -101,6 +100,14 @@ export class MemoryStore implements Store, KeyvRows {
   keyv(namespace: string): Keyv {
     this.#open();
     return keyvOverRows(this, namespace);
+  }
+
+  async namespaces(): Promise<string[]> {
+    this.#open();
+    return [...this.#spaces]
+      .filter(([, rows]) => rows.size > 0)
+      .map(([namespace]) => namespace)
+      .sort(compareBytes);
   }
 
   async sweep(limit: number): Promise<number> {
@@ -205,9 +212,6 @@ export class MemoryStore implements Store, KeyvRows {
   /** Committed rows of a range with what the transaction staged laid over them. */
   #merge(range: KeyRange, now: number, staged: ReadonlyMap<string, unknown>, get: (key: string) => Entry | undefined): Entry[] {
     const { namespace, from, before } = splitRange(range);
-    if (!Number.isInteger(range.limit) || range.limit < 1 || range.limit > SCAN_LIMIT_MAX) {
-      throw new SwarmError("invalid_argument", `A scan's limit is 1 to ${SCAN_LIMIT_MAX}.`);
-    }
     const inside = (rest: string) => compareBytes(rest, from) >= 0 && (before === undefined || compareBytes(rest, before) < 0);
     const found: Entry[] = [];
     for (const key of staged.keys()) {

@@ -27,6 +27,15 @@ export function decodeValue(text: string): Json {
   return held.value;
 }
 
+/** When an entry put now ends. @throws SwarmError invalid_argument */
+export function expiry(now: number, ttlMs: number | undefined): number | undefined {
+  if (ttlMs === undefined) return undefined;
+  if (!Number.isSafeInteger(now + ttlMs) || ttlMs < 0) {
+    throw new SwarmError("invalid_argument", "A time to live is a whole number of milliseconds of at least 0.");
+  }
+  return now + ttlMs;
+}
+
 /** CRC-32 over key and text: finds changed bytes that a database's own integrity check does not see. */
 export function checksum(namespace: string, key: string, text: string): number {
   return crc32(text, crc32(`${namespace}/${key}\0`));
