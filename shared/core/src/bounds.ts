@@ -18,3 +18,8 @@ export const PAGE_MAX = 200;
 
 /** How long an idempotency key is remembered. */
 export const IDEMPOTENCY_TTL_MS = 24 * 60 * 60 * 1000;
+
+/** How long presence and claims live without being renewed, in ms (`SWARM_LEASE_MS`). */
+export const LEASE_MS_DEFAULT = 15_000;
+export const LEASE_MS_MIN = 1_000;
+export const LEASE_MS_MAX = 10 * 60 * 1000;

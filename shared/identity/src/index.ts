@@ -1,2 +1,15 @@
 export { type Call, plainCall } from "./call.ts";
 export { AGENT_ID_MAX, type Caller, checkAgentId, speakAs } from "./caller.ts";
+export { fingerprintOf, IDEMPOTENCY_KEY_MAX, type Once, onceCall } from "./idempotency.ts";
+export {
+  type Announcement,
+  CAPABILITIES_MAX,
+  CAPABILITY_LENGTH_MAX,
+  deriveAgentId,
+  type LiveAgent,
+  type LiveAgents,
+  liveAgentIn,
+  liveAgentsIn,
+  Presence,
+  type PresenceOptions,
+} from "./presence.ts";

@@ -1,0 +1,174 @@
+import type { Clock, JsonObject, Random } from "@mcp-swarm/core";
+import { fromOrdered, ordered, prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
+
+export interface DueEntry {
+  readonly id: string;
+  /** Ms since the epoch by the engine's clock. */
+  readonly dueAt: number;
+  readonly key: string;
+}
+
+/**
+ * What falls due when: keys `<prefix><dueMs>/<id>` in order of time, kept in the transactions that change the record.
+ * `prefix` ends in "/" and is a namespace, or lies within one.
+ */
+export class DueIndex {
+  readonly prefix: string;
+
+  constructor(prefix: string) {
+    this.prefix = prefix;
+  }
+
+  key(dueAt: number, id: string): string {
+    return `${this.prefix}${ordered(dueAt)}/${segment(id)}`;
+  }
+
+  /** `extra` is kept beside the id, for example `refs` to what its handler reads. */
+  put(tx: Transaction, dueAt: number, id: string, extra: JsonObject = {}): void {
+    tx.put(this.key(dueAt, id), { ...extra, id });
+  }
+
+  move(tx: Transaction, from: number, to: number, id: string, extra: JsonObject = {}): void {
+    if (from !== to) this.remove(tx, from, id);
+    this.put(tx, to, id, extra);
+  }
+
+  remove(tx: Transaction, dueAt: number, id: string): void {
+    tx.delete(this.key(dueAt, id));
+  }
+
+  /** Up to `limit` entries due at `now`, the earliest first; they stay. */
+  due(tx: Pick<Transaction, "scan">, now: number, limit: number): DueEntry[] {
+    const range = { ...prefixRange(this.prefix, limit), before: `${this.prefix}${ordered(now + 1)}` };
+    return tx.scan(range).map((entry) => this.#read(entry));
+  }
+
+  /** `due`, and removes them: whoever takes one must do what it stands for in the same transaction. */
+  takeDue(tx: Transaction, now: number, limit: number): DueEntry[] {
+    const taken = this.due(tx, now, limit);
+    for (const { key } of taken) tx.delete(key);
+    return taken;
+  }
+
+  /** The earliest entry, due or not. */
+  async head(store: Store): Promise<DueEntry | undefined> {
+    const [entry] = await store.scan(prefixRange(this.prefix, 1));
+    return entry && this.#read(entry);
+  }
+
+  #read({ key, value }: { key: string; value: unknown }): DueEntry {
+    const { id } = value as { id: string };
+    const at = this.prefix.length;
+    return { id, key, dueAt: fromOrdered(key.slice(at, key.indexOf("/", at))) };
+  }
+}
+
+export interface MaintenanceJob {
+  /** For the log. */
+  readonly name: string;
+  /**
+   * Does one bounded piece of work. Answers in how many ms it wants to run again: 0 when more is waiting, `Infinity` when it
+   * knows of nothing.
+   */
+  run(): Promise<number>;
+}
+
+/** A job that handles what falls due in an index, up to `limit` entries a transaction. */
+export function dueJob(options: {
+  name: string;
+  store: Store;
+  index: DueIndex;
+  limit: number;
+  /** Does what the entry stands for. Pure, as a plan is; the entry is already taken out of the index. */
+  handle: (tx: Transaction, entry: DueEntry) => void;
+}): MaintenanceJob {
+  const { store, index, limit } = options;
+  return {
+    name: options.name,
+    async run() {
+      const head = await index.head(store); // a cheap read first: most rounds find nothing to write
+      if (!head) return Number.POSITIVE_INFINITY;
+      const wait = head.dueAt - (await store.now());
+      if (wait > 0) return wait;
+      const taken = await store.transact((tx) => {
+        const entries = index.takeDue(tx, tx.now, limit);
+        for (const entry of entries) options.handle(tx, entry);
+        return entries.length;
+      });
+      return taken === limit ? 0 : ((await nextWait(store, index)) ?? Number.POSITIVE_INFINITY);
+    },
+  };
+}
+
+async function nextWait(store: Store, index: DueIndex): Promise<number | undefined> {
+  const head = await index.head(store);
+  return head && Math.max(0, head.dueAt - (await store.now()));
+}
+
+/** A round starts at the latest this long after the one before ended, chance included: what others put is seen in time. */
+export const MAINTENANCE_INTERVAL_MS = 1_000;
+/** Chance added to each delay, so that many processes do not all come at once; the first to come does the work. */
+const JITTER_MS = 250;
+/** Rounds without a pause while a job says that more is waiting; then others get the store for a moment. */
+const EAGER_ROUNDS_MAX = 32;
+
+/** One background loop per process for all its jobs. */
+export class Maintenance {
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #onError: (error: unknown, job: string) => void;
+  readonly #jobs = new Set<MaintenanceJob>();
+  #timer: Disposable | undefined;
+  #round: Promise<void> | undefined;
+  #eagerRounds = 0;
+  #running = false;
+
+  constructor(options: { clock: Clock; random: Random; onError: (error: unknown, job: string) => void }) {
+    this.#clock = options.clock;
+    this.#random = options.random;
+    this.#onError = options.onError;
+  }
+
+  add(job: MaintenanceJob): Disposable {
+    this.#jobs.add(job);
+    return { [Symbol.dispose]: () => void this.#jobs.delete(job) };
+  }
+
+  start(): void {
+    if (this.#running) return;
+    this.#running = true;
+    this.#arm(0);
+  }
+
+  /** Starts no further round and waits for the one under way. */
+  async stop(): Promise<void> {
+    this.#running = false;
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = undefined;
+    await this.#round;
+  }
+
+  #arm(wantedMs: number): void {
+    if (!this.#running) return;
+    const eager = wantedMs === 0 && this.#eagerRounds < EAGER_ROUNDS_MAX;
+    this.#eagerRounds = eager ? this.#eagerRounds + 1 : 0;
+    const delay = eager ? 0 : Math.min(wantedMs, MAINTENANCE_INTERVAL_MS - JITTER_MS) + this.#random.integer(JITTER_MS);
+    this.#timer = this.#clock.timer(delay, () => {
+      this.#timer = undefined;
+      this.#round = this.#runAll();
+    });
+  }
+
+  async #runAll(): Promise<void> {
+    let wanted = Number.POSITIVE_INFINITY;
+    for (const job of [...this.#jobs]) {
+      if (!this.#running) return;
+      try {
+        wanted = Math.min(wanted, Math.max(0, await job.run()));
+      } catch (error) {
+        this.#onError(error, job.name);
+      }
+    }
+    this.#arm(wanted);
+  }
+}

@@ -1,0 +1,112 @@
+import { type Clock, SwarmError, WAIT_MS_MAX } from "@mcp-swarm/core";
+import type { Store } from "@mcp-swarm/store";
+
+/** What one attempt came to: a value, or nothing yet and, when known, in how many ms something falls due. */
+export type Attempt<T> = { value: T } | { againInMs?: number };
+
+export interface WaitOptions<T> {
+  store: Pick<Store, "watch">;
+  clock: Clock;
+  /** Prefixes under which a commit may bring what is waited for. */
+  prefixes: readonly string[];
+  /** Looks for it, in a transaction of its own; at most one runs at a time. It should read before it takes a write lock. */
+  attempt: () => Promise<Attempt<T>>;
+  /** 0 attempts once and does not wait. At most `WAIT_MS_MAX`. */
+  waitMs: number;
+  signal?: AbortSignal | undefined;
+  /** Told every few seconds that the wait goes on, and how long it has. */
+  onProgress?: ((waitedMs: number) => void) | undefined;
+}
+
+/** Attempts are at least this far apart, however many commits wake: a flood must not become a busy loop. */
+const ATTEMPT_GAP_MS = 10;
+const PROGRESS_EVERY_MS = 5_000;
+
+/**
+ * Attempts until there is a value; undefined once `waitMs` passed. It watches before the first attempt, so nothing that is
+ * committed between an attempt and the wait is missed.
+ *
+ * When `signal` aborts, no further attempt starts and the wait rejects with the signal's reason. An attempt already under way
+ * is awaited first: if it brought a value, that is returned all the same, because it may have been written; a caller that
+ * must not keep what nobody receives looks at `signal.aborted` then.
+ * @throws SwarmError invalid_argument, or what `attempt` throws
+ */
+export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined> {
+  const { clock, signal, waitMs } = options;
+  if (!Number.isInteger(waitMs) || waitMs < 0 || waitMs > WAIT_MS_MAX) {
+    throw new SwarmError("invalid_argument", "waitMs is out of bounds.", { hint: `Use 0 to ${WAIT_MS_MAX}.` });
+  }
+  signal?.throwIfAborted();
+  if (waitMs === 0) {
+    const result = await options.attempt();
+    return "value" in result ? result.value : undefined;
+  }
+
+  using stack = new DisposableStack();
+  const startedAt = clock.now();
+  let over = false;
+  let woken = false;
+  let rouse = () => {};
+  const wake = () => {
+    woken = true;
+    rouse();
+  };
+  for (const prefix of options.prefixes) stack.use(options.store.watch(prefix, wake));
+  stack.use(
+    clock.timer(waitMs, () => {
+      over = true;
+      rouse();
+    }),
+  );
+  const onAbort = () => rouse();
+  signal?.addEventListener("abort", onAbort, { once: true });
+  stack.defer(() => signal?.removeEventListener("abort", onAbort));
+  if (options.onProgress) stack.use(every(clock, PROGRESS_EVERY_MS, () => options.onProgress?.(clock.now() - startedAt)));
+
+  /** Until `until` says so, looked at whenever something happened. */
+  const pause = (until: () => boolean) =>
+    new Promise<void>((resolve) => {
+      rouse = () => {
+        if (until()) resolve();
+      };
+      rouse();
+    });
+
+  for (;;) {
+    woken = false;
+    const result = await options.attempt();
+    if ("value" in result) return result.value;
+    signal?.throwIfAborted();
+    if (over) return undefined;
+
+    let rested = false;
+    let due = false;
+    using timers = new DisposableStack();
+    timers.use(
+      clock.timer(ATTEMPT_GAP_MS, () => {
+        rested = true;
+        rouse();
+      }),
+    );
+    if (result.againInMs !== undefined && result.againInMs < waitMs) {
+      timers.use(
+        clock.timer(Math.max(ATTEMPT_GAP_MS, result.againInMs), () => {
+          due = true;
+          rouse();
+        }),
+      );
+    }
+    await pause(() => over || signal?.aborted === true || (rested && (woken || due)));
+    signal?.throwIfAborted();
+    // at the very end one more look costs little, and a wake that the gap held back is not lost
+    if (over && !woken && !due) return undefined;
+  }
+}
+
+function every(clock: Clock, periodMs: number, fire: () => void): Disposable {
+  let timer = clock.timer(periodMs, function tick() {
+    fire();
+    timer = clock.timer(periodMs, tick);
+  });
+  return { [Symbol.dispose]: () => timer[Symbol.dispose]() };
+}
