@@ -1,0 +1,67 @@
+import { type JsonObject, newId, SwarmError, systemRandom } from "@mcp-swarm/core";
+import type { CallToolResult } from "@modelcontextprotocol/server";
+import type { Log } from "./log.ts";
+
+/**
+ * Largest answer in bytes of JSON. 20,000 tokens is the promise; measured with a current tokenizer the densest text we
+ * could make (random base64) costs a token for each 1.6 bytes, so 30,000 bytes hold it for any text.
+ */
+export const ANSWER_BYTES_MAX = 30_000;
+
+/** A domain's answer as the protocol carries it: structured, and the same as compact text. */
+export function answer(structured: JsonObject): CallToolResult {
+  const text = JSON.stringify(structured);
+  if (Buffer.byteLength(text) > ANSWER_BYTES_MAX) {
+    throw new SwarmError("limit_exceeded", "The answer would be longer than a model can read.", {
+      hint: "Ask for fewer items with limit, or for one item by its id.",
+    });
+  }
+  return { content: [{ type: "text", text }], structuredContent: structured };
+}
+
+/** What the model reads when a call failed: the code, what happened and what to do next. An unforeseen error shows its id alone. */
+export function refusal(error: unknown, tool: string, log: Log): CallToolResult {
+  const known = error instanceof SwarmError && error.code !== "internal" ? error : unforeseen(error, tool, log);
+  if (known === error && known.cause !== undefined) log.warn({ tool, code: known.code, err: known.cause }, known.message);
+  const lines = [
+    `${known.code}: ${known.message}`,
+    known.hint,
+    known.retryable ? "The same call may succeed if you repeat it." : undefined,
+  ];
+  const detail = { code: known.code, message: known.message, hint: known.hint, retryable: known.retryable };
+  return {
+    content: [{ type: "text", text: lines.filter((line) => line !== undefined).join("\n") }],
+    isError: true,
+    _meta: { "mcp-swarm/error": detail },
+  };
+}
+
+function unforeseen(error: unknown, tool: string, log: Log): SwarmError {
+  const id = newId("error", systemRandom);
+  log.error({ tool, errorId: id, err: error }, "A tool failed in a way nobody foresaw");
+  return new SwarmError("internal", `Something failed inside the server (${id}).`, {
+    hint: "Nothing is known to have changed. The server's log on stderr has the cause under this id.",
+  });
+}
+
+/**
+ * As many items as fit into `bytes` of JSON, at least one.
+ * A list that is cut so goes on at the cursor of the last item that was kept.
+ */
+export function fit<T>(items: readonly T[], bytes: number): T[] {
+  const kept: T[] = [];
+  let used = 0;
+  for (const item of items) {
+    used += Buffer.byteLength(JSON.stringify(item)) + 1;
+    if (used > bytes && kept.length > 0) break;
+    kept.push(item);
+  }
+  return kept;
+}
+
+/** A long text cut to `max` characters at a character boundary, with how much is missing. */
+export function cut(text: string, max: number): { text: string; cutChars?: number } {
+  if (text.length <= max) return { text };
+  const end = text.charCodeAt(max - 1) >= 0xd800 && text.charCodeAt(max - 1) <= 0xdbff ? max - 1 : max;
+  return { text: text.slice(0, end), cutChars: text.length - end };
+}

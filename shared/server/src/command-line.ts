@@ -1,0 +1,42 @@
+import { storeCommand } from "@mcp-swarm/store/commands";
+import { Command } from "commander";
+import { readConfig } from "./config.ts";
+import type { Domain, ServerDefinition } from "./definition.ts";
+import type { Selection } from "./mount.ts";
+
+/** What the command line of a server's bin asks for; undefined when a subcommand was asked for and has run. */
+export async function parse<D extends Domain>(
+  definition: ServerDefinition<D>,
+  args: readonly string[],
+): Promise<{ selection: Selection; http?: string; where?: boolean } | undefined> {
+  const toolsets = Object.entries(definition.toolsets).map(([name, about]) => `  ${name.padEnd(12)} ${about}`);
+  let serving: { selection: Selection; http?: string; where?: boolean } | undefined;
+  const command = new Command(`mcp-swarm-${definition.name}`)
+    .description(`${definition.title}: an MCP server over stdio, or over Streamable HTTP with --http.`)
+    .version(definition.version, "--version", "Print the version")
+    .helpOption("--help", "Print this help")
+    .option("--http <[host:]port>", "Serve Streamable HTTP on loopback at /mcp instead of stdio")
+    .option("--toolsets <names>", "Mount only these groups of tools, separated by commas")
+    .option("--read-only", "Mount only tools that change nothing")
+    .option("--where", "Print where the store is")
+    .addHelpText(
+      "after",
+      `\nToolsets:\n${toolsets.join("\n")}\n\nEnvironment: SWARM_STORE, SWARM_AGENT, SWARM_LEASE_MS, SWARM_LOG and others; see the README.`,
+    )
+    .action((options: { http?: string; toolsets?: string; readOnly?: boolean; where?: boolean }) => {
+      const { http, where } = options;
+      serving = {
+        selection: {
+          ...(options.toolsets === undefined ? {} : { toolsets: options.toolsets.split(",").map((name) => name.trim()) }),
+          ...(options.readOnly ? { readOnly: true } : {}),
+        },
+        ...(http === undefined ? {} : { http }),
+        ...(where === undefined ? {} : { where }),
+      };
+    });
+  command.addCommand(
+    storeCommand({ storeUrl: () => readConfig(process.env, process.cwd()).storeUrl, sweepers: definition.sweepers ?? [] }),
+  );
+  await command.parseAsync(args, { from: "user" });
+  return serving;
+}

@@ -1,0 +1,108 @@
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { SwarmError } from "@mcp-swarm/core";
+import { checkAgentId } from "@mcp-swarm/identity";
+import envPaths from "env-paths";
+import { z } from "zod";
+import { LOG_LEVELS } from "./log.ts";
+
+/** What the environment says, checked. */
+export interface Config {
+  /** `sqlite:<path>`, `postgres://…` or `memory:`. */
+  storeUrl: string;
+  durability: "full" | "normal";
+  /** The agent's id when the environment names it. */
+  agentId: string | undefined;
+  /** The host's own session, from which an agent id is derived when none is given. */
+  hostSessionId: string | undefined;
+  leaseMs: number;
+  workerSlots: number;
+  retentionDays: number;
+  logLevel: (typeof LOG_LEVELS)[number];
+  /** The work tree that relative paths are meant from. */
+  projectFolder: string;
+}
+
+const LEASE_MS_DEFAULT = 15_000;
+const WORKER_SLOTS_DEFAULT = 5;
+const RETENTION_DAYS_DEFAULT = 30;
+
+const whole = (min: number, max: number, otherwise: number) => z.coerce.number().int().min(min).max(max).default(otherwise);
+
+const environment = z.object({
+  SWARM_STORE: z.string().max(2_000).optional(),
+  SWARM_DURABILITY: z.enum(["full", "normal"]).default("full"),
+  SWARM_AGENT: z.string().optional(),
+  SWARM_LEASE_MS: whole(1_000, 3_600_000, LEASE_MS_DEFAULT),
+  SWARM_WORKER_SLOTS: whole(1, 1_000, WORKER_SLOTS_DEFAULT),
+  SWARM_RETENTION_DAYS: whole(0, 36_500, RETENTION_DAYS_DEFAULT),
+  SWARM_LOG: z.enum(LOG_LEVELS).default("warn"),
+  CLAUDE_CODE_SESSION_ID: z.string().optional(),
+  CLAUDE_PROJECT_DIR: z.string().optional(),
+});
+
+/**
+ * Reads the configuration from environment variables; an empty one counts as not set.
+ * @throws SwarmError invalid_argument naming the variable
+ */
+export function readConfig(env: NodeJS.ProcessEnv, cwd: string): Config {
+  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
+  const parsed = environment.safeParse(set);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw new SwarmError("invalid_argument", `${issue?.path.join(".")}: ${issue?.message}`, {
+      hint: "The README's section on configuration lists what each variable takes.",
+    });
+  }
+  const values = parsed.data;
+  const projectFolder = resolve(cwd, values.CLAUDE_PROJECT_DIR ?? ".");
+  return {
+    storeUrl: values.SWARM_STORE ?? `sqlite:${defaultDatabase(projectFolder)}`,
+    durability: values.SWARM_DURABILITY,
+    agentId: values.SWARM_AGENT === undefined ? undefined : checkAgentId(values.SWARM_AGENT),
+    hostSessionId: values.CLAUDE_CODE_SESSION_ID,
+    leaseMs: values.SWARM_LEASE_MS,
+    workerSlots: values.SWARM_WORKER_SLOTS,
+    retentionDays: values.SWARM_RETENTION_DAYS,
+    logLevel: values.SWARM_LOG,
+    projectFolder,
+  };
+}
+
+/**
+ * One database for each project, in the user's data folder. Worktrees of one repository share it, because it is named for
+ * the repository's common git directory; outside a repository it is named for the folder.
+ */
+function defaultDatabase(folder: string): string {
+  const project = commonGitDirectory(folder) ?? realpath(folder);
+  const named = basename(project) === ".git" ? basename(dirname(project)) : basename(project).replace(/\.git$/, "");
+  const readable =
+    named
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, "-")
+      .slice(0, 40) || "project";
+  const unique = createHash("sha256").update(project).digest("hex").slice(0, 10);
+  return join(envPaths("mcp-swarm", { suffix: "" }).data, `${readable}-${unique}`, "swarm.db");
+}
+
+/** The git directory all worktrees of a repository have in common (gitrepository-layout(5)), found without running git. */
+export function commonGitDirectory(folder: string): string | undefined {
+  for (let at = realpath(folder); ; at = dirname(at)) {
+    const marker = join(at, ".git");
+    if (existsSync(marker)) {
+      if (statSync(marker).isDirectory()) return realpath(marker);
+      const pointed = /^gitdir: (.+)$/m.exec(readFileSync(marker, "utf8"))?.[1];
+      if (pointed === undefined) return undefined;
+      const gitDirectory = resolve(at, pointed.trim());
+      const common = join(gitDirectory, "commondir");
+      return realpath(existsSync(common) ? resolve(gitDirectory, readFileSync(common, "utf8").trim()) : gitDirectory);
+    }
+    if (dirname(at) === at) return undefined;
+  }
+}
+
+/** Two paths to one folder must name one database; a folder that does not exist stays as it is written. */
+function realpath(path: string): string {
+  return existsSync(path) ? realpathSync(path) : path;
+}

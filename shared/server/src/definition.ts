@@ -1,0 +1,41 @@
+import type { Clock, Random } from "@mcp-swarm/core";
+import type { Presence } from "@mcp-swarm/identity";
+import type { Store } from "@mcp-swarm/store";
+import type { Sweeper } from "@mcp-swarm/store/commands";
+import type { Config } from "./config.ts";
+import type { Log } from "./log.ts";
+import type { Tool } from "./tool.ts";
+
+/** What a server's domain is made from. */
+export interface Host {
+  readonly store: Store;
+  readonly presence: Presence;
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** This server process: what it claims for its host is renewed while it lives. */
+  readonly processId: string;
+}
+
+/** A domain at work in one process. */
+export interface Domain {
+  /** Gives back what this process holds and stops its background work. */
+  close(): Promise<void>;
+}
+
+/** One MCP server as data: what `runServer` and the gateway mount. */
+export interface ServerDefinition<D extends Domain = Domain> {
+  /** The short name: `task-coordination`. */
+  readonly name: string;
+  readonly title: string;
+  readonly version: string;
+  /** What the model reads first; under 2 KB, since hosts cut there. */
+  readonly instructions: string;
+  /** Groups of tools for `--toolsets`: name → what it is for. */
+  readonly toolsets: Readonly<Record<string, string>>;
+  readonly tools: readonly Tool<D>[];
+  /** What the `sweep` command removes besides expired rows. */
+  readonly sweepers?: readonly Sweeper[];
+  open(host: Host): Promise<D>;
+}

@@ -1,0 +1,68 @@
+import { type Clock, newId, type Random, SwarmError, systemClock, systemRandom } from "@mcp-swarm/core";
+import { Presence } from "@mcp-swarm/identity";
+import { openStore, type Store } from "@mcp-swarm/store";
+import type { Config } from "./config.ts";
+import { type Log, openLog } from "./log.ts";
+
+/** The store, and the presence of this process's agents in it. */
+export interface Ground {
+  readonly store: Store;
+  readonly presence: Presence;
+}
+
+/**
+ * What all servers of one process share: configuration, log, and the store, which is opened by whoever first needs it. A
+ * store that cannot be opened fails the call that needed it, with the reason; the next call tries again.
+ */
+export class SwarmProcess {
+  readonly config: Config;
+  readonly log: Log;
+  readonly clock: Clock = systemClock;
+  readonly random: Random = systemRandom;
+  readonly processId: string;
+  /** The agent whose host started this process; over HTTP there is none. */
+  readonly agentId: string | undefined;
+  #ground: Promise<Ground> | undefined;
+  #closed = false;
+
+  constructor(config: Config, name: string, agentId?: string) {
+    this.config = config;
+    this.log = openLog(name, config.logLevel);
+    this.processId = newId("process", this.random);
+    this.agentId = agentId;
+  }
+
+  /** @throws SwarmError unavailable, failed_precondition (newer format, unsafe SQLite, network drive), invalid_argument (URL) */
+  ground(): Promise<Ground> {
+    if (this.#closed) return Promise.reject(new SwarmError("unavailable", "The server is shutting down."));
+    if (this.#ground) return this.#ground;
+    const opening = this.#open();
+    this.#ground = opening;
+    opening.catch((error: unknown) => {
+      this.#ground = undefined;
+      this.log.error({ err: error }, "The store did not open");
+    });
+    return opening;
+  }
+
+  async #open(): Promise<Ground> {
+    const store = await openStore(this.config.storeUrl, { durability: this.config.durability });
+    const presence = new Presence({
+      store,
+      clock: this.clock,
+      processId: this.processId,
+      leaseMs: this.config.leaseMs,
+      onError: (error) => this.log.warn({ err: error }, "The presence of this process was not renewed"),
+    });
+    if (this.agentId !== undefined) await presence.announce({ agentId: this.agentId, processId: this.processId });
+    return { store, presence };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const ground = await this.#ground?.catch(() => undefined); // a failed opening was logged and holds nothing
+    await ground?.presence.leave();
+    await ground?.store.close();
+    await this.log.flush();
+  }
+}

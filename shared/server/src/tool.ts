@@ -1,0 +1,96 @@
+import type { JsonObject } from "@mcp-swarm/core";
+import type { Call, Caller } from "@mcp-swarm/identity";
+import { z } from "zod";
+import { idempotencyKey } from "./fields.ts";
+
+/** What a tool says of itself to the host (MCP's tool annotations); all four are always given. */
+export interface Effects {
+  /** Changes nothing. */
+  readOnly: boolean;
+  /** May undo or end what others rely on. */
+  destructive: boolean;
+  /** A second identical call changes nothing more. */
+  idempotent: boolean;
+  /** Reaches beyond the swarm. */
+  openWorld: boolean;
+}
+
+/** The usual effects, so that a tool names only what is special about it. */
+export const READS: Effects = { readOnly: true, destructive: false, idempotent: true, openWorld: false };
+export const WRITES: Effects = { readOnly: false, destructive: false, idempotent: false, openWorld: false };
+
+/** What a handler gets besides its input. */
+export interface ToolContext {
+  readonly call: Call;
+  readonly caller: Caller;
+  /** Aborted when the caller cancels or is gone. */
+  readonly signal: AbortSignal;
+  /** Tells a caller who asked for progress; does nothing for others. */
+  progress(message: string): void;
+}
+
+type Shape = z.ZodRawShape;
+
+interface ToolSpec<Domain, I extends Shape, O extends Shape> {
+  /** snake_case, verb first. */
+  name: string;
+  title: string;
+  /** One or two sentences: what it does and when to use it. */
+  description: string;
+  /** The group that `--toolsets` mounts it with. */
+  toolset: string;
+  /** What a policy permits or forbids, for example `task:claim`. */
+  operation: string;
+  /** What the operation acts on, for example `task/build-7`; `*` where it is no single thing. */
+  resource: (input: z.output<z.ZodObject<I>>) => string;
+  effects: Effects;
+  input: I;
+  output: O;
+  /** Paths in the output whose text other agents wrote, for example `task.description`. */
+  untrusted?: readonly string[];
+  handle(domain: Domain, input: z.output<z.ZodObject<I, z.core.$strict>>, context: ToolContext): Promise<z.input<z.ZodObject<O>>>;
+}
+
+/** A tool as the server holds it: types are checked where it is defined and forgotten here. */
+export interface Tool<Domain> {
+  readonly name: string;
+  readonly title: string;
+  readonly description: string;
+  readonly toolset: string;
+  readonly operation: string;
+  readonly effects: Effects;
+  readonly untrusted: readonly string[];
+  readonly input: z.ZodObject;
+  readonly output: z.ZodObject;
+  resource(input: JsonObject): string;
+  handle(domain: Domain, input: JsonObject, context: ToolContext): Promise<JsonObject>;
+}
+
+/** Who acted, in every result. `verified` says whether a credential proved the name. */
+const actor = z.object({ agentId: z.string(), verified: z.boolean() });
+
+/**
+ * Returns `defineTool` for the tools of one domain. Input and output types follow from the schemas, so a handler that
+ * returns something else does not compile. Adds what every tool has: `idempotencyKey` in the input of writes, `caller` and
+ * `untrusted` in the output.
+ */
+export function toolsFor<Domain>() {
+  return function defineTool<I extends Shape, O extends Shape>(spec: ToolSpec<Domain, I, O>): Tool<Domain> {
+    const input = spec.effects.readOnly ? spec.input : { ...spec.input, idempotencyKey };
+    const output = { ...spec.output, caller: actor, untrusted: z.array(z.string()).exactOptional() };
+    return {
+      name: spec.name,
+      title: spec.title,
+      description: spec.description,
+      toolset: spec.toolset,
+      operation: spec.operation,
+      effects: spec.effects,
+      untrusted: spec.untrusted ?? [],
+      input: z.strictObject(input),
+      output: z.object(output),
+      // the schema has checked the input by the time these run
+      resource: spec.resource as unknown as Tool<Domain>["resource"],
+      handle: spec.handle as unknown as Tool<Domain>["handle"],
+    };
+  };
+}

@@ -1,0 +1,180 @@
+/** A host as users have it: an official client with a stdio server process of its own. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type ClientOptions, Client as ClientV2 } from "@modelcontextprotocol/client";
+import { StdioClientTransport as StdioV2 } from "@modelcontextprotocol/client/stdio";
+import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport as StdioV1 } from "@modelcontextprotocol/sdk/client/stdio.js";
+
+const ROOT = join(import.meta.dirname, "..", "..");
+
+/** `v1`: the maintenance line's client, revision 2025-11-25. `v2`: the stable line's, either revision. */
+export type Era = "v1" | "v2-legacy" | "v2-modern";
+export const ERAS: readonly Era[] = ["v1", "v2-legacy", "v2-modern"];
+
+export function binOf(server: string): string {
+  return join(ROOT, "servers", server, "dist", "main.js");
+}
+
+export interface ToolAnswer {
+  isError: boolean;
+  text: string;
+  structured: Record<string, unknown>;
+}
+
+export interface HostOptions {
+  server?: string;
+  era?: Era;
+  agent?: string;
+  store?: string;
+  args?: readonly string[];
+  env?: Record<string, string>;
+}
+
+export interface CallOptions {
+  signal?: AbortSignal;
+  onprogress?: (progress: { progress: number; message?: string | undefined }) => void;
+  timeout?: number;
+}
+
+/** The least of both clients' `Client` that the tests use. */
+interface AnyClient {
+  callTool(request: { name: string; arguments: Record<string, unknown> }, options?: CallOptions): Promise<unknown>;
+  listTools(): Promise<{ tools: { name: string; [key: string]: unknown }[] }>;
+  close(): Promise<void>;
+}
+
+export class Host {
+  readonly client: AnyClient;
+  readonly pid: number;
+  readonly agent: string | undefined;
+  readonly #heard: { text: string };
+
+  private constructor(client: AnyClient, pid: number, agent: string | undefined, heard: { text: string }) {
+    this.client = client;
+    this.pid = pid;
+    this.agent = agent;
+    this.#heard = heard;
+  }
+
+  /** Starts the server's bin with nothing inherited but PATH and HOME, and connects. */
+  static async start(options: HostOptions = {}): Promise<Host> {
+    const { server = "task-coordination", era = "v2-modern", agent, store, args = [], env = {} } = options;
+    const transportOptions = {
+      command: process.execPath,
+      args: [binOf(server), ...args],
+      env: {
+        PATH: process.env.PATH ?? "",
+        HOME: process.env.HOME ?? "",
+        ...(agent === undefined ? {} : { SWARM_AGENT: agent }),
+        ...(store === undefined ? {} : { SWARM_STORE: store }),
+        ...env,
+      },
+      stderr: "pipe" as const,
+    };
+    const info = { name: "test-host", version: "1.0.0" };
+    let client: AnyClient;
+    let transport: StdioV1 | StdioV2;
+    if (era === "v1") {
+      const v1 = new ClientV1(info);
+      transport = new StdioV1(transportOptions);
+      const listening = Host.#listen(transport);
+      await v1.connect(transport).catch((error: unknown) => Host.#explain(error, listening));
+      client = {
+        callTool: (request, callOptions) => v1.callTool(request, undefined, callOptions as Parameters<typeof v1.callTool>[2]),
+        listTools: () => v1.listTools(),
+        close: () => v1.close(),
+      };
+      return Host.#made(client, transport, agent, listening);
+    }
+    const negotiation: ClientOptions = era === "v2-modern" ? { versionNegotiation: { mode: "auto" } } : {};
+    const v2 = new ClientV2(info, negotiation);
+    transport = new StdioV2(transportOptions);
+    const listening = Host.#listen(transport);
+    await v2.connect(transport).catch((error: unknown) => Host.#explain(error, listening));
+    client = {
+      callTool: (request, callOptions) => v2.callTool(request, callOptions as Parameters<typeof v2.callTool>[1]),
+      listTools: () => v2.listTools(),
+      close: () => v2.close(),
+    };
+    return Host.#made(client, transport, agent, listening);
+  }
+
+  static #listen(transport: StdioV1 | StdioV2): { text: string } {
+    const heard = { text: "" };
+    transport.stderr?.on("data", (chunk: Buffer) => {
+      heard.text += chunk.toString();
+    });
+    return heard;
+  }
+
+  static #explain(error: unknown, heard: { text: string }): never {
+    throw new Error(`The server did not answer. Its stderr:\n${heard.text}`, { cause: error });
+  }
+
+  static #made(client: AnyClient, transport: StdioV1 | StdioV2, agent: string | undefined, heard: { text: string }): Host {
+    return new Host(client, transport.pid ?? -1, agent, heard);
+  }
+
+  get stderr(): string {
+    return this.#heard.text;
+  }
+
+  /** Calls a tool and returns what came, error or not. */
+  async try(tool: string, args: Record<string, unknown> = {}, options?: CallOptions): Promise<ToolAnswer> {
+    const result = (await this.client.callTool({ name: tool, arguments: args }, options)) as {
+      isError?: boolean;
+      content?: { type: string; text?: string }[];
+      structuredContent?: Record<string, unknown>;
+    };
+    const text = (result.content ?? []).map((part) => part.text ?? "").join("\n");
+    return { isError: result.isError === true, text, structured: result.structuredContent ?? {} };
+  }
+
+  /** Calls a tool that must succeed; the whole answer and the server's stderr are in the error when it does not. */
+  async call<T = Record<string, unknown>>(tool: string, args: Record<string, unknown> = {}, options?: CallOptions): Promise<T> {
+    const answer = await this.try(tool, args, options);
+    if (answer.isError) throw new Error(`${tool}(${JSON.stringify(args)}) failed:\n${answer.text}\nstderr:\n${this.stderr}`);
+    return answer.structured as T;
+  }
+
+  /** SIGKILL: what a crash or the kernel's memory killer does. */
+  async kill(): Promise<void> {
+    process.kill(this.pid, "SIGKILL");
+    await this.client.close();
+  }
+
+  async close(): Promise<void> {
+    await this.client.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** A folder of its own for one test, removed at the end. */
+export function temporaryFolder(): { path: string; store: string; [Symbol.dispose](): void } {
+  const path = mkdtempSync(join(tmpdir(), "mcp-swarm-test-"));
+  return {
+    path,
+    store: `sqlite:${join(path, "swarm.db")}`,
+    [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }),
+  };
+}
+
+/** Looks every few ms until `probe` gives something; fails after `withinMs` saying what was awaited. */
+export async function eventually<T>(
+  what: string,
+  probe: () => Promise<T | undefined | false> | T | undefined | false,
+  withinMs = 20_000,
+): Promise<T> {
+  const until = performance.now() + withinMs;
+  for (;;) {
+    const found = await probe();
+    if (found !== undefined && found !== false) return found;
+    if (performance.now() > until) throw new Error(`Not within ${withinMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
