@@ -1,0 +1,480 @@
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core";
+import type { Keyv } from "keyv";
+import type { Entry, KeyRange, Store, Transaction } from "./contract.ts";
+import { splitKey, splitRange } from "./keys.ts";
+import type { Mounts } from "./local-disk.ts";
+import { checksum, decodeValue, encodeValue, expiry } from "./row.ts";
+import { damaged, isBusy, sqliteError } from "./sqlite-errors.ts";
+import { FORMAT_KEY, LOCK_WAIT_MS_MAX, type OpenFile, openFile, refuseNewerFormat, withLockRetry } from "./sqlite-file.ts";
+import { keyvOverSqlite } from "./sqlite-keyv.ts";
+import { Wake } from "./wake.ts";
+
+/** Most transactions that share one commit, and the longest that one batch runs plans before it commits. */
+const BATCH_MAX = 256;
+const BATCH_MS_MAX = 10;
+
+/** Most transactions of one process that wait for the lock; more are refused. */
+const QUEUE_MAX = 20_000;
+
+/** Longest pause before the lock is tried again. Random, so that waiting processes do not march in step. */
+const RETRY_MS_MAX = 4;
+
+/** How many rows one commit of a sweep removes. */
+const SWEEP_BATCH = 500;
+
+export interface SqliteOptions {
+  /** `full` (default): an acknowledged commit survives power loss. `normal`: it survives the end of every process. */
+  durability?: "full" | "normal";
+  clock?: Clock;
+  /** The file systems of this machine, for tests. */
+  mounts?: Mounts;
+}
+
+/** Work that waits for the write lock. */
+interface Job {
+  /** Runs inside the transaction. */
+  run(): unknown;
+  resolve(outcome: unknown): void;
+  reject(error: unknown): void;
+  /** By `performance.now()`. */
+  deadline: number;
+}
+
+/** Columns in the order that every read selects them. */
+type RowColumns = [key: string, value: string | null, rev: number, sum: number | null, expires: number | null];
+
+/** @throws SwarmError unavailable, failed_precondition (unsafe SQLite, network drive, newer format) */
+export async function openSqlite(path: string, options: SqliteOptions = {}): Promise<SqliteStore> {
+  const file = await openFile(path, { durability: options.durability ?? "full", mounts: options.mounts });
+  return new SqliteStore(path, file, options.clock ?? systemClock);
+}
+
+/**
+ * One file of SQLite, shared by any number of processes of one machine. Writers take turns: a transaction waits for the
+ * lock without blocking the event loop, and all that wait in one process share one commit.
+ */
+export class SqliteStore implements Store {
+  readonly engine = "sqlite";
+  readonly location: string;
+  readonly #db: DatabaseSync;
+  readonly #presence: OpenFile["presence"];
+  readonly #clock: Clock;
+  readonly #rows: Rows;
+  readonly #wake: Wake;
+  readonly #queue: Job[] = [];
+  #draining: Promise<void> | undefined;
+  #lastNow = 0;
+  #closed = false;
+
+  constructor(path: string, { db, presence }: OpenFile, clock: Clock) {
+    this.location = `sqlite:${path}`;
+    this.#db = db;
+    this.#presence = presence;
+    this.#clock = clock;
+    this.#rows = new Rows(db);
+    const dataVersion = db.prepare("PRAGMA data_version");
+    this.#wake = new Wake(`${path}-wake`, () => {
+      try {
+        return Number(dataVersion.get()?.data_version);
+      } catch {
+        return Number.NaN; // differs from everything: the waiters wake, and see the failure when they read
+      }
+    });
+  }
+
+  async transact<T>(plan: (tx: Transaction) => T): Promise<T> {
+    return await this.#enqueue(() => {
+      const tx = new SqliteTransaction(this.#rows, this.#tick());
+      try {
+        return plan(tx);
+      } finally {
+        tx.over = true;
+      }
+    });
+  }
+
+  async get(key: string): Promise<Entry | undefined> {
+    const { namespace, rest } = splitKey(key);
+    return await this.#read(() => this.#rows.get(key, namespace, rest, this.#tick()));
+  }
+
+  async getMany(keys: readonly string[]): Promise<(Entry | undefined)[]> {
+    const wanted = keys.map((key) => ({ key, ...splitKey(key) }));
+    return await this.#read(() => {
+      const now = this.#tick();
+      this.#db.exec("BEGIN"); // one snapshot
+      try {
+        return wanted.map(({ key, namespace, rest }) => this.#rows.get(key, namespace, rest, now));
+      } finally {
+        this.#db.exec("COMMIT");
+      }
+    });
+  }
+
+  async scan(range: KeyRange): Promise<Entry[]> {
+    splitRange(range);
+    return await this.#read(() => this.#rows.scan(range, this.#tick()));
+  }
+
+  watch(prefix: string, wake: () => void): Disposable {
+    this.#mustBeOpen();
+    return this.#wake.watch(prefix, wake);
+  }
+
+  async now(): Promise<number> {
+    this.#mustBeOpen();
+    return this.#tick();
+  }
+
+  keyv(namespace: string): Keyv {
+    this.#mustBeOpen();
+    splitKey(`${namespace}/`);
+    return keyvOverSqlite(namespace, {
+      read: async (sql, parameters) => await this.#read(() => this.#db.prepare(sql).all(...parameters)),
+      write: async (sql, parameters) =>
+        await this.#enqueue(() => {
+          this.#rows.written = undefined; // the statement is not ours: nobody knows which keys it touches
+          return this.#db.prepare(sql).all(...parameters);
+        }),
+      now: () => this.#tick(),
+    });
+  }
+
+  async namespaces(): Promise<string[]> {
+    return await this.#read(() => this.#rows.namespaces());
+  }
+
+  async sweep(limit: number): Promise<number> {
+    const now = this.#tick();
+    const expired = await this.#read(() => this.#rows.expired(now, limit));
+    let removed = 0;
+    for (let start = 0; start < expired.length; start += SWEEP_BATCH) {
+      const batch = expired.slice(start, start + SWEEP_BATCH);
+      removed += await this.#enqueue(() => batch.reduce((sum, row) => sum + this.#rows.removeExpired(row, now), 0));
+    }
+    return removed;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true; // no more is taken in; what waits is finished
+    await this.#draining;
+    this.#wake.close();
+    this.#db.close();
+    this.#presence.leave();
+  }
+
+  // ── inside ──
+
+  #mustBeOpen(): void {
+    if (this.#closed) throw new SwarmError("unavailable", "The store is closed.");
+  }
+
+  #tick(): number {
+    this.#lastNow = Math.max(this.#lastNow, this.#clock.now());
+    return this.#lastNow;
+  }
+
+  /** A read waits for no writer; only a log that is being recovered can make it try again. */
+  async #read<T>(read: () => T): Promise<T> {
+    return await withLockRetry(() => {
+      this.#mustBeOpen();
+      return read();
+    });
+  }
+
+  #enqueue<T>(run: () => T): Promise<T> {
+    this.#mustBeOpen();
+    if (this.#queue.length >= QUEUE_MAX) {
+      throw new SwarmError("unavailable", `More than ${QUEUE_MAX} transactions of this process wait for the store.`, {
+        hint: "Send fewer calls at once, then try again.",
+      });
+    }
+    return new Promise<T>((resolve, reject) => {
+      const deadline = performance.now() + LOCK_WAIT_MS_MAX;
+      this.#queue.push({ run, resolve: resolve as (outcome: unknown) => void, reject, deadline });
+      this.#draining ??= this.#drain();
+    });
+  }
+
+  async #drain(): Promise<void> {
+    let attempts = 0;
+    while (this.#queue.length > 0) {
+      // a turn later, so that all callers of this turn share the commit
+      if (attempts === 0) await new Promise(setImmediate);
+      else await sleep(retryPause(attempts));
+      attempts = this.#commitBatch() ? 0 : attempts + 1;
+    }
+    this.#draining = undefined;
+  }
+
+  /** Runs and commits what waits. False when another process holds the lock; then all but the overdue still wait. */
+  #commitBatch(): boolean {
+    try {
+      this.#rows.begin.run();
+    } catch (error) {
+      const now = performance.now();
+      const failed = isBusy(error) ? this.#takeOverdue(now) : this.#queue.splice(0);
+      for (const job of failed) job.reject(sqliteError(error));
+      return !isBusy(error);
+    }
+    const done: { job: Job; outcome: unknown }[] = [];
+    const refused: { job: Job; error: unknown }[] = [];
+    try {
+      this.#rows.startBatch();
+      const until = performance.now() + BATCH_MS_MAX;
+      do {
+        const job = this.#queue.shift();
+        if (!job) break;
+        this.#rows.startJob(done.length + refused.length + this.#queue.length === 0);
+        try {
+          done.push({ job, outcome: job.run() });
+          this.#rows.keepJob();
+        } catch (error) {
+          refused.push({ job, error });
+          // the engine may have taken the whole transaction back (disk full): then nothing of this batch can stay
+          if (!this.#db.isTransaction) throw error;
+          this.#rows.dropJob();
+        }
+      } while (done.length + refused.length < BATCH_MAX && performance.now() < until);
+      this.#rows.commit.run();
+    } catch (error) {
+      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+      const failed = sqliteError(error);
+      if (done.length + refused.length === 0) done.push(...this.#queue.splice(0).map((job) => ({ job, outcome: undefined })));
+      for (const { job } of done) job.reject(failed);
+      for (const { job, error: own } of refused) job.reject(planError(own));
+      return true;
+    }
+    if (this.#rows.changed) this.#wake.committed(this.#rows.written);
+    for (const { job, outcome } of done) job.resolve(outcome);
+    for (const { job, error } of refused) job.reject(planError(error));
+    return true;
+  }
+
+  #takeOverdue(now: number): Job[] {
+    const waiting = this.#queue.findIndex(({ deadline }) => deadline > now);
+    return this.#queue.splice(0, waiting < 0 ? this.#queue.length : waiting);
+  }
+}
+
+/** What a plan threw is its own; what the engine threw inside it is put in words. */
+function planError(error: unknown): unknown {
+  return error instanceof Error && "errcode" in error ? sqliteError(error) : error;
+}
+
+/** How long to wait before the lock is tried again. */
+function retryPause(attempts: number): number {
+  return Math.random() * Math.min(attempts, RETRY_MS_MAX);
+}
+
+/** The statements, prepared once, and what the batch under way has written. */
+class Rows {
+  readonly begin: StatementSync;
+  readonly commit: StatementSync;
+  /** Whether the batch wrote, and which keys; undefined when that is not known. */
+  changed = false;
+  written: string[] | undefined = [];
+  readonly #one: StatementSync;
+  readonly #forward: StatementSync;
+  readonly #forwardToEnd: StatementSync;
+  readonly #reverse: StatementSync;
+  readonly #reverseFromEnd: StatementSync;
+  readonly #put: StatementSync;
+  readonly #delete: StatementSync;
+  readonly #formatRev: StatementSync;
+  readonly #nextNamespace: StatementSync;
+  readonly #expired: StatementSync;
+  readonly #deleteExpired: StatementSync;
+  readonly #savepoint: StatementSync;
+  readonly #release: StatementSync;
+  readonly #rollbackTo: StatementSync;
+  readonly #rollback: StatementSync;
+  /** Whether the job under way is the only one of its batch, so that it needs no savepoint; and whether it has one. */
+  #alone = false;
+  #saved = false;
+  #knownFormat: number | undefined;
+
+  constructor(db: DatabaseSync) {
+    const rows = (sql: string): StatementSync => {
+      const statement = db.prepare(sql);
+      statement.setReturnArrays(true);
+      return statement;
+    };
+    const columns = "SELECT key, value, rev, sum, expires FROM keyv WHERE namespace = ?";
+    const live = "AND (expires IS NULL OR expires > ?)";
+    this.begin = db.prepare("BEGIN IMMEDIATE");
+    this.commit = db.prepare("COMMIT");
+    this.#one = rows(`${columns} AND key = ? ${live}`);
+    this.#forward = rows(`${columns} AND key >= ? AND key < ? ${live} ORDER BY key LIMIT ?`);
+    this.#forwardToEnd = rows(`${columns} AND key >= ? ${live} ORDER BY key LIMIT ?`);
+    this.#reverse = rows(`${columns} AND key >= ? AND key < ? ${live} ORDER BY key DESC LIMIT ?`);
+    this.#reverseFromEnd = rows(`${columns} AND key >= ? ${live} ORDER BY key DESC LIMIT ?`);
+    this.#put = db.prepare("REPLACE INTO keyv(namespace, key, value, expires, rev, sum) VALUES(?, ?, ?, ?, ?, ?)");
+    this.#delete = db.prepare("DELETE FROM keyv WHERE namespace = ? AND key = ?");
+    this.#formatRev = rows("SELECT rev, value FROM keyv WHERE namespace = ? AND key = ?");
+    this.#nextNamespace = rows("SELECT min(namespace) FROM keyv WHERE namespace > ?");
+    this.#expired = rows("SELECT namespace, key FROM keyv WHERE expires <= ? LIMIT ?");
+    this.#deleteExpired = db.prepare("DELETE FROM keyv WHERE namespace = ? AND key = ? AND expires <= ?");
+    this.#savepoint = db.prepare("SAVEPOINT job");
+    this.#release = db.prepare("RELEASE job");
+    this.#rollbackTo = db.prepare("ROLLBACK TO job");
+    this.#rollback = db.prepare("ROLLBACK");
+  }
+
+  // ── a batch and its jobs ──
+
+  /** @throws SwarmError failed_precondition when the store has moved to a format that this program may not write */
+  startBatch(): void {
+    this.changed = false;
+    this.written = [];
+    const row = this.#formatRev.get(FORMAT_KEY.namespace, FORMAT_KEY.key) as unknown as [number, string] | undefined;
+    if (!row) throw damaged("The store has lost its format record.");
+    if (row[0] === this.#knownFormat) return;
+    refuseNewerFormat(row[1], "writer");
+    this.#knownFormat = row[0];
+  }
+
+  startJob(alone: boolean): void {
+    this.#alone = alone;
+    this.#saved = false;
+  }
+
+  /** To be called before a job writes: what it wrote can then be taken back without the rest of its batch. */
+  beforeWrite(): void {
+    this.changed = true;
+    if (this.#alone || this.#saved) return;
+    this.#savepoint.run();
+    this.#saved = true;
+  }
+
+  keepJob(): void {
+    if (this.#saved) this.#release.run();
+  }
+
+  dropJob(): void {
+    if (this.#saved) {
+      this.#rollbackTo.run();
+      this.#release.run();
+    } else if (this.#alone && this.changed) {
+      this.#rollback.run();
+      this.begin.run();
+    }
+  }
+
+  // ── rows ──
+
+  get(key: string, namespace: string, rest: string, now: number): Entry | undefined {
+    const row = this.#one.get(namespace, rest, now) as unknown as RowColumns | undefined;
+    return row && entry(key, namespace, row);
+  }
+
+  scan(range: KeyRange, now: number): Entry[] {
+    const { namespace, from, before } = splitRange(range);
+    const rows =
+      before === undefined
+        ? (range.reverse ? this.#reverseFromEnd : this.#forwardToEnd).all(namespace, from, now, range.limit)
+        : (range.reverse ? this.#reverse : this.#forward).all(namespace, from, before, now, range.limit);
+    return (rows as unknown as RowColumns[]).map((row) => entry(`${namespace}/${row[0]}`, namespace, row));
+  }
+
+  put(key: string, value: Json, expiresAt: number | undefined): void {
+    const { namespace, rest } = splitKey(key);
+    const text = encodeValue(value, expiresAt);
+    this.beforeWrite();
+    this.#put.run(namespace, rest, text, expiresAt ?? null, freshRev(), checksum(namespace, rest, text));
+    this.written?.push(key);
+  }
+
+  delete(key: string): void {
+    const { namespace, rest } = splitKey(key);
+    this.beforeWrite();
+    this.#delete.run(namespace, rest);
+    this.written?.push(key);
+  }
+
+  namespaces(): string[] {
+    const found: string[] = [];
+    for (let last = ""; ; ) {
+      const [next] = this.#nextNamespace.get(last) as unknown as [string | null];
+      if (next === null) return found;
+      found.push(next);
+      last = next;
+    }
+  }
+
+  expired(now: number, limit: number): [namespace: string, key: string][] {
+    return this.#expired.all(now, limit) as unknown as [string, string][];
+  }
+
+  /** How many rows went: none when the row was written again since. */
+  removeExpired([namespace, key]: [namespace: string, key: string], now: number): number {
+    this.beforeWrite();
+    this.written?.push(`${namespace}/${key}`);
+    return Number(this.#deleteExpired.run(namespace, key, now).changes);
+  }
+}
+
+class SqliteTransaction implements Transaction {
+  readonly now: number;
+  readonly #rows: Rows;
+  /** Set when the plan has ended: a transaction that was kept must not write into another's. */
+  over = false;
+
+  constructor(rows: Rows, now: number) {
+    this.#rows = rows;
+    this.now = now;
+  }
+
+  get(key: string): Entry | undefined {
+    this.#mustRun();
+    const { namespace, rest } = splitKey(key);
+    return this.#rows.get(key, namespace, rest, this.now);
+  }
+
+  scan(range: KeyRange): Entry[] {
+    this.#mustRun();
+    return this.#rows.scan(range, this.now);
+  }
+
+  /** The first: writers of one file take turns anyway, so choosing another would save no conflict. */
+  pick(range: KeyRange): Entry | undefined {
+    this.#mustRun();
+    return this.#rows.scan({ ...range, limit: 1 }, this.now)[0];
+  }
+
+  put(key: string, value: Json, options?: { ttlMs?: number }): void {
+    this.#mustRun();
+    this.#rows.put(key, value, expiry(this.now, options?.ttlMs));
+  }
+
+  delete(key: string): void {
+    this.#mustRun();
+    this.#rows.delete(key);
+  }
+
+  #mustRun(): void {
+    if (this.over) throw new SwarmError("internal", "A transaction was used after its plan had ended.");
+  }
+}
+
+/** 48 bits of chance: SQLite keeps them in six bytes. */
+function freshRev(): number {
+  return Math.floor(Math.random() * 2 ** 48);
+}
+
+/** @throws SwarmError internal when the row is not what was written */
+function entry(key: string, namespace: string, [rest, text, rev, sum, expires]: RowColumns): Entry {
+  if (text === null || (sum !== null && checksum(namespace, rest, text) !== sum)) {
+    throw damaged(`A record of namespace ${namespace} fails its checksum.`);
+  }
+  let value: Json;
+  try {
+    value = decodeValue(text);
+  } catch (error) {
+    throw damaged(`A record of namespace ${namespace} is not JSON.`, error);
+  }
+  return expires === null ? { key, value, rev: String(rev) } : { key, value, rev: String(rev), expiresAt: expires };
+}
