@@ -1,0 +1,55 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { readConfig } from "../src/config.ts";
+
+let folder: string;
+beforeEach(() => {
+  folder = realpathSync(mkdtempSync(join(tmpdir(), "mcp-swarm-config-")));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function git(cwd: string, ...args: string[]): void {
+  const result = spawnSync("git", ["-c", "user.name=t", "-c", "user.email=t@example.org", ...args], { cwd, encoding: "utf8" });
+  if (result.status !== 0) throw new Error(`git ${args.join(" ")}: ${result.stderr}`);
+}
+
+describe("the default store", () => {
+  test("is the same for a repository, its subfolders and its worktrees", () => {
+    const repository = join(folder, "My Project");
+    mkdirSync(join(repository, "src"), { recursive: true });
+    git(repository, "init", "-q");
+    writeFileSync(join(repository, "a"), "a");
+    git(repository, "add", "a");
+    git(repository, "commit", "-qm", "a");
+    git(repository, "worktree", "add", "-q", join(folder, "elsewhere"));
+    const url = readConfig({}, repository).storeUrl;
+    expect(url).toMatch(/^sqlite:.*\/my-project-[0-9a-f]{10}\/swarm\.db$/);
+    expect(readConfig({}, join(repository, "src")).storeUrl).toBe(url);
+    expect(readConfig({}, join(folder, "elsewhere")).storeUrl).toBe(url);
+    expect(readConfig({ CLAUDE_PROJECT_DIR: join(folder, "elsewhere") }, folder).storeUrl).toBe(url);
+  });
+
+  test("differs between folders that are in no repository", () => {
+    for (const name of ["a", "b"]) mkdirSync(join(folder, name));
+    expect(readConfig({}, join(folder, "a")).storeUrl).not.toBe(readConfig({}, join(folder, "b")).storeUrl);
+  });
+});
+
+describe("a variable", () => {
+  test.each([
+    ["SWARM_LEASE_MS", "soon"],
+    ["SWARM_LEASE_MS", "10"],
+    ["SWARM_WORKER_SLOTS", "0"],
+    ["SWARM_DURABILITY", "maybe"],
+    ["SWARM_LOG", "loud"],
+  ])("%s=%s is refused by name", (name, value) => {
+    expect(() => readConfig({ [name]: value }, folder)).toThrow(name);
+  });
+
+  test("that is empty counts as not set", () => {
+    expect(readConfig({ SWARM_LEASE_MS: "", SWARM_STORE: "" }, folder)).toMatchObject({ leaseMs: 15_000 });
+  });
+});
