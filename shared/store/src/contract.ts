@@ -49,6 +49,13 @@ export interface Transaction {
   delete(key: string): void;
 }
 
+/** Committed entries as they were when the snapshot was taken; over when its reader is. */
+export interface Snapshot {
+  /** The namespaces that hold rows, in byte order. */
+  namespaces(): Promise<string[]>;
+  scan(range: KeyRange): Promise<Entry[]>;
+}
+
 export interface TransactOptions {
   /** Keys and ranges the plan will most likely read: an engine across a network fetches them in one round trip. Only a hint. */
   prefetch?: { keys?: readonly string[]; ranges?: readonly KeyRange[] };
@@ -91,8 +98,8 @@ export interface Store {
   now(): Promise<number>;
   /** The ordinary Keyv view of the rows of one namespace; a fresh adapter instance each. Not for coordination. */
   keyv(namespace: string): Keyv;
-  /** The namespaces that hold rows, in byte order: what a copy or a check walks through. */
-  namespaces(): Promise<string[]>;
+  /** Calls `read` with one snapshot that no later commit changes, however many pages it reads: for copies and checks. */
+  snapshot<T>(read: (view: Snapshot) => Promise<T>): Promise<T>;
   /** Removes up to `limit` expired rows; answers how many. */
   sweep(limit: number): Promise<number>;
   /** Waits for commits under way and lets go of every handle. Later calls throw `unavailable`. */

@@ -3,6 +3,7 @@ export {
   type KeyRange,
   type Rev,
   SCAN_LIMIT_MAX,
+  type Snapshot,
   type Store,
   type Transaction,
   type TransactOptions,

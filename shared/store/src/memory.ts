@@ -1,7 +1,7 @@
 import { type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core";
 import type { Keyv } from "keyv";
 import BTreeModule from "sorted-btree";
-import type { Entry, KeyRange, Store, Transaction } from "./contract.ts";
+import type { Entry, KeyRange, Snapshot, Store, Transaction } from "./contract.ts";
 import { splitKey, splitRange } from "./keys.ts";
 import { type KeyvRows, keyvOverRows } from "./keyv-view.ts";
 import { compareBytes, decodeValue, encodeValue, expiry } from "./row.ts";
@@ -102,12 +102,14 @@ export class MemoryStore implements Store, KeyvRows {
     return keyvOverRows(this, namespace);
   }
 
-  async namespaces(): Promise<string[]> {
+  async snapshot<T>(read: (view: Snapshot) => Promise<T>): Promise<T> {
     this.#open();
-    return [...this.#spaces]
-      .filter(([, rows]) => rows.size > 0)
-      .map(([namespace]) => namespace)
-      .sort(compareBytes);
+    const now = this.#tick();
+    const spaces = new Map([...this.#spaces].map(([namespace, rows]) => [namespace, rows.clone()]));
+    return await read({
+      namespaces: async () => [...spaces].flatMap(([namespace, rows]) => (rows.size > 0 ? [namespace] : [])).sort(compareBytes),
+      scan: async (range) => this.#merge(range, now, new Map(), () => undefined, spaces),
+    });
   }
 
   async sweep(limit: number): Promise<number> {
@@ -210,7 +212,13 @@ export class MemoryStore implements Store, KeyvRows {
   }
 
   /** Committed rows of a range with what the transaction staged laid over them. */
-  #merge(range: KeyRange, now: number, staged: ReadonlyMap<string, unknown>, get: (key: string) => Entry | undefined): Entry[] {
+  #merge(
+    range: KeyRange,
+    now: number,
+    staged: ReadonlyMap<string, unknown>,
+    get: (key: string) => Entry | undefined,
+    spaces = this.#spaces,
+  ): Entry[] {
     const { namespace, from, before } = splitRange(range);
     const inside = (rest: string) => compareBytes(rest, from) >= 0 && (before === undefined || compareBytes(rest, before) < 0);
     const found: Entry[] = [];
@@ -220,7 +228,7 @@ export class MemoryStore implements Store, KeyvRows {
       const mine = get(key);
       if (mine) found.push(mine);
     }
-    const rows = this.#space(namespace);
+    const rows = spaces.get(namespace) ?? this.#space(namespace);
     let committed = 0;
     const walk = range.reverse ? rows.entriesReversed(before) : rows.entries(from);
     for (const [rest, row] of walk) {

@@ -11,7 +11,7 @@ export interface SqlAccess {
 
 const READS = /^\s*(SELECT|PRAGMA)\b/i;
 
-/** The adapter's index on `expires`: the table is set up by us, and each index costs every write. */
+/** The adapter makes sure of its index each time; it is there, and looking for it must not wait for the write lock. */
 const MAKES_INDEX = /^\s*CREATE INDEX IF NOT EXISTS "keyv_expires_idx"/;
 
 /**

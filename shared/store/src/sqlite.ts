@@ -1,8 +1,8 @@
-import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core";
 import type { Keyv } from "keyv";
-import type { Entry, KeyRange, Store, Transaction } from "./contract.ts";
+import type { Entry, KeyRange, Snapshot, Store, Transaction } from "./contract.ts";
 import { splitKey, splitRange } from "./keys.ts";
 import type { Mounts } from "./local-disk.ts";
 import { checksum, decodeValue, encodeValue, expiry } from "./row.ts";
@@ -58,6 +58,7 @@ export async function openSqlite(path: string, options: SqliteOptions = {}): Pro
 export class SqliteStore implements Store {
   readonly engine = "sqlite";
   readonly location: string;
+  readonly #path: string;
   readonly #db: DatabaseSync;
   readonly #presence: OpenFile["presence"];
   readonly #clock: Clock;
@@ -70,6 +71,7 @@ export class SqliteStore implements Store {
 
   constructor(path: string, { db, presence }: OpenFile, clock: Clock) {
     this.location = `sqlite:${path}`;
+    this.#path = path;
     this.#db = db;
     this.#presence = presence;
     this.#clock = clock;
@@ -135,6 +137,7 @@ export class SqliteStore implements Store {
       read: async (sql, parameters) => await this.#read(() => this.#db.prepare(sql).all(...parameters)),
       write: async (sql, parameters) =>
         await this.#enqueue(() => {
+          this.#rows.beforeWrite();
           this.#rows.written = undefined; // the statement is not ours: nobody knows which keys it touches
           return this.#db.prepare(sql).all(...parameters);
         }),
@@ -142,8 +145,23 @@ export class SqliteStore implements Store {
     });
   }
 
-  async namespaces(): Promise<string[]> {
-    return await this.#read(() => this.#rows.namespaces());
+  async snapshot<T>(read: (view: Snapshot) => Promise<T>): Promise<T> {
+    this.#mustBeOpen();
+    const db = new DatabaseSync(this.#path, { timeout: 0 });
+    try {
+      const rows = new Rows(db);
+      await withLockRetry(() => {
+        if (!db.isTransaction) db.exec("BEGIN");
+        rows.namespaces(); // the first read takes the snapshot
+      });
+      const now = this.#tick();
+      return await read({
+        namespaces: () => withLockRetry(() => rows.namespaces()),
+        scan: (range) => withLockRetry(() => rows.scan(range, now)),
+      });
+    } finally {
+      db.close();
+    }
   }
 
   async sweep(limit: number): Promise<number> {
@@ -228,7 +246,6 @@ export class SqliteStore implements Store {
       do {
         const job = this.#queue.shift();
         if (!job) break;
-        this.#rows.startJob(done.length + refused.length + this.#queue.length === 0);
         try {
           done.push({ job, outcome: job.run() });
           this.#rows.keepJob();
@@ -291,9 +308,7 @@ class Rows {
   readonly #savepoint: StatementSync;
   readonly #release: StatementSync;
   readonly #rollbackTo: StatementSync;
-  readonly #rollback: StatementSync;
-  /** Whether the job under way is the only one of its batch, so that it needs no savepoint; and whether it has one. */
-  #alone = false;
+  /** Whether the job under way has written, and so has a savepoint. */
   #saved = false;
   #knownFormat: number | undefined;
 
@@ -316,12 +331,11 @@ class Rows {
     this.#delete = db.prepare("DELETE FROM keyv WHERE namespace = ? AND key = ?");
     this.#formatRev = rows("SELECT rev, value FROM keyv WHERE namespace = ? AND key = ?");
     this.#nextNamespace = rows("SELECT min(namespace) FROM keyv WHERE namespace > ?");
-    this.#expired = rows("SELECT namespace, key FROM keyv WHERE expires <= ? LIMIT ?");
+    this.#expired = rows("SELECT namespace, key FROM keyv WHERE expires IS NOT NULL AND expires <= ? LIMIT ?");
     this.#deleteExpired = db.prepare("DELETE FROM keyv WHERE namespace = ? AND key = ? AND expires <= ?");
     this.#savepoint = db.prepare("SAVEPOINT job");
     this.#release = db.prepare("RELEASE job");
     this.#rollbackTo = db.prepare("ROLLBACK TO job");
-    this.#rollback = db.prepare("ROLLBACK");
   }
 
   // ── a batch and its jobs ──
@@ -330,6 +344,7 @@ class Rows {
   startBatch(): void {
     this.changed = false;
     this.written = [];
+    this.#saved = false; // a batch that failed may have left it
     const row = this.#formatRev.get(FORMAT_KEY.namespace, FORMAT_KEY.key) as unknown as [number, string] | undefined;
     if (!row) throw damaged("The store has lost its format record.");
     if (row[0] === this.#knownFormat) return;
@@ -337,31 +352,25 @@ class Rows {
     this.#knownFormat = row[0];
   }
 
-  startJob(alone: boolean): void {
-    this.#alone = alone;
-    this.#saved = false;
-  }
-
   /** To be called before a job writes: what it wrote can then be taken back without the rest of its batch. */
   beforeWrite(): void {
     this.changed = true;
-    if (this.#alone || this.#saved) return;
+    if (this.#saved) return;
     this.#savepoint.run();
     this.#saved = true;
   }
 
   keepJob(): void {
-    if (this.#saved) this.#release.run();
+    if (!this.#saved) return;
+    this.#saved = false;
+    this.#release.run();
   }
 
   dropJob(): void {
-    if (this.#saved) {
-      this.#rollbackTo.run();
-      this.#release.run();
-    } else if (this.#alone && this.changed) {
-      this.#rollback.run();
-      this.begin.run();
-    }
+    if (!this.#saved) return;
+    this.#saved = false;
+    this.#rollbackTo.run();
+    this.#release.run();
   }
 
   // ── rows ──
