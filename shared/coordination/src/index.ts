@@ -9,5 +9,34 @@ export {
   type LeaseKind,
   type LostBecause,
 } from "./lease.ts";
+export {
+  GLOBS_MAX,
+  globMatches,
+  globsOverlap,
+  normalizeGlobs,
+  normalizePath,
+  type ParsedGlob,
+  type PathOptions,
+  parsedOverlap,
+  parseGlob,
+} from "./paths.ts";
+export {
+  CONFLICTS_MAX,
+  extendReservation,
+  findConflicts,
+  holderPrefix,
+  holdersOf,
+  RESERVATIONS_PREFIX,
+  type Reservation,
+  type ReservationConflict,
+  type ReservationMode,
+  type ReservationOwner,
+  type ReserveOutcome,
+  type ReserveRequest,
+  readReservation,
+  releaseReservation,
+  reservationRanges,
+  reserveFiles,
+} from "./reservations.ts";
 export { BACKOFF_FACTOR_MAX, BACKOFF_MS_MAX, type BackoffPolicy, backoffDelay, checkBackoff } from "./retry.ts";
 export { type Attempt, type WaitOptions, waitFor } from "./wait.ts";
