@@ -11,7 +11,7 @@ const SEGMENT_HEAD = 60;
 const NUMBER_DIGITS = 16;
 const NUMBER_LIMIT = 10 ** NUMBER_DIGITS;
 
-const NAMESPACE = /^[a-z0-9_-]{1,32}$/;
+export const NAMESPACE = /^[a-z0-9_-]{1,32}$/;
 const PLAIN = /^[a-z0-9_.-]*$/;
 
 /**

@@ -1,6 +1,6 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core";
+import { assert, type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core";
 import type { Keyv } from "keyv";
 import type { Entry, KeyRange, Snapshot, Store, Transaction } from "./contract.ts";
 import { splitKey, splitRange } from "./keys.ts";
@@ -243,19 +243,21 @@ export class SqliteStore implements Store {
     try {
       this.#rows.startBatch();
       const until = performance.now() + BATCH_MS_MAX;
-      do {
+      while (done.length + refused.length < BATCH_MAX && performance.now() < until) {
         const job = this.#queue.shift();
         if (!job) break;
         try {
           done.push({ job, outcome: job.run() });
-          this.#rows.keepJob();
         } catch (error) {
           refused.push({ job, error });
-          // the engine may have taken the whole transaction back (disk full): then nothing of this batch can stay
+          // after some failures (disk full, I/O) the engine has taken everything back: nothing of this batch can stay
           if (!this.#db.isTransaction) throw error;
           this.#rows.dropJob();
+          continue;
         }
-      } while (done.length + refused.length < BATCH_MAX && performance.now() < until);
+        assert(this.#db.isTransaction, "a plan lets the engine's errors pass");
+        this.#rows.keepJob();
+      }
       this.#rows.commit.run();
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
