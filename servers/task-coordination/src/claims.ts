@@ -1,0 +1,477 @@
+/** Claims: who works on what, for how long, and how it ends. */
+import { HELD_LEASES_MAX, type HeldLease, type Holdings, type LeaseKeeper, waitFor } from "@mcp-swarm/coordination";
+import { type Clock, type Json, SwarmError } from "@mcp-swarm/core";
+import { type Call, speakAs } from "@mcp-swarm/identity";
+import { type Entry, fromOrdered, ordered, prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
+import { agentScope, swarmScope, tallyKey } from "./tally.ts";
+import { indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
+import { claim, complete, expire, failAttempt, giveBack, hold, leaseIsOver, wake } from "./task-lifecycle.ts";
+import { mayTake, type Queue, queueName, queueOf, type Worker } from "./task-queue.ts";
+import { contextOf, readyPrefix } from "./task-reading.ts";
+import {
+  type ContextItem,
+  checkTaskId,
+  isHeld,
+  NOTE_CHARS_MAX,
+  OUTPUT_CHARS_MAX,
+  type StoredTask,
+  type TaskProgress,
+  type TaskRecord,
+  toTaskRecord,
+} from "./task-record.ts";
+import { checkFrom, checkHolder } from "./task-state.ts";
+import type { WorkerSlots } from "./worker-slots.ts";
+
+/** Most available tasks that one attempt looks at when those in front may not be claimed now. */
+const LOOKED_AT_MAX = 32;
+/** Most times that one call tidies what stands in the way and looks again. */
+const ROUNDS_MAX = 16;
+/** Most tasks whose lease is over, or whose time has come, that one transaction handles. */
+export const DUE_BATCH_MAX = 100;
+/** Under a task's key, behind its queue and rank: its place and its id. */
+const SHARED_SEGMENTS = 2;
+
+export type ClaimAnswer = {
+  readonly task: TaskRecord;
+  readonly fencingToken: number;
+  readonly leaseExpiresAt: number;
+  readonly context: readonly ContextItem[];
+};
+
+export interface ClaimTask {
+  readonly taskId: string;
+  readonly workerId?: string | undefined;
+  readonly workerSlot?: number | undefined;
+}
+
+export interface ClaimNext {
+  readonly workerId?: string | undefined;
+  readonly workerSlot?: number | undefined;
+  readonly capabilities?: readonly string[] | undefined;
+  readonly type?: string | undefined;
+  readonly workflowId?: string | undefined;
+}
+
+export interface Waiting {
+  /** 0 to WAIT_MS_MAX. */
+  readonly waitMs: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((waitedMs: number) => void) | undefined;
+}
+
+export interface UpdateTask {
+  readonly taskId: string;
+  /** Absent: progress alone. */
+  readonly status?: "working" | "done" | "failed" | "available" | undefined;
+  readonly workerId?: string | undefined;
+  readonly output?: Json | undefined;
+  readonly error?: string | undefined;
+  readonly progress?: { readonly percent?: number | undefined; readonly note?: string | undefined } | undefined;
+  /** For whoever takes the task next. */
+  readonly checkpoint?: string | undefined;
+  readonly fencingToken?: number | undefined;
+}
+
+export interface RenewTask {
+  readonly taskId: string;
+  readonly workerId?: string | undefined;
+  readonly fencingToken?: number | undefined;
+}
+
+export interface ClaimsOptions {
+  context: TaskContext;
+  clock: Clock;
+  keeper: LeaseKeeper;
+  slots: WorkerSlots;
+  /** `SWARM_LEASE_MS`: of callers with a process, which renews. */
+  leaseMs: number;
+  /** Of callers without one, for tasks without timeoutMs. */
+  remoteLeaseMs: number;
+}
+
+/** What this process remembers of a claim it made. */
+interface Made {
+  readonly agentId: string;
+  readonly token: number;
+}
+
+/** Most claims that a process remembers; the oldest are forgotten first. */
+const REMEMBERED_MAX = 10_000;
+
+/** `tidy`: tasks in front whose workflow does not run. */
+type Next = { readonly task: TaskRecord | null; readonly tidy: readonly string[] };
+
+export class Claims {
+  readonly #options: ClaimsOptions;
+  readonly #holdings: Holdings;
+  /**
+   * Claims made through this process, the latest last. One that was lost stays, so that a late write without a token is
+   * refused even when the same agent holds the task again through another process.
+   */
+  readonly #made = new Map<string, Made>();
+  /** Where the last task came from: most likely where the next comes from. */
+  #lastPrefix: string | undefined;
+
+  constructor(options: ClaimsOptions) {
+    this.#options = options;
+    this.#holdings = options.keeper.keep({
+      name: "claims",
+      renew: (tx, lease, expiresAt) => this.#renewHeld(tx, lease, expiresAt),
+      release: (tx, lease) =>
+        this.#inTasks(tx, (tasks) => {
+          const task = this.#stillHeld(tasks, lease);
+          if (task?.claim) giveBack(tasks, task, task.claim.by, undefined);
+        }),
+    });
+  }
+
+  /**
+   * @throws SwarmError conflict (held by another: who, until when), failed_precondition (not claimable), not_found
+   */
+  async claimTask(call: Call, input: ClaimTask): Promise<ClaimAnswer> {
+    const taskId = checkTaskId(input.taskId);
+    const agentId = speakAs(call.caller, input.workerId);
+    this.#checkRoom();
+    const record = await call.transact(
+      (tx): TaskRecord =>
+        this.#inTasks(tx, (tasks) => {
+          let task = tasks.get(taskId);
+          if (leaseIsOver(tasks, task)) task = expire(tasks, task);
+          if (task.status === "delayed" && (task.dueAt ?? 0) <= tasks.now) task = wake(tasks, task);
+          if (isHeld(task) && task.claim) throw heldBy(task.id, task.claim);
+          checkFrom(task, "claimed");
+          if (!this.#mayRun(tasks, task)) {
+            throw new SwarmError("failed_precondition", `The workflow ${task.workflowId} of task ${task.id} does not run.`, {
+              hint: "get_workflow_status tells why; execute_workflow or resume_workflow lets its tasks be claimed.",
+            });
+          }
+          return this.#claim(tasks, task, call, agentId, input.workerSlot);
+        }),
+      { prefetch: { keys: [taskKey(taskId), ...this.#tallyKeys()] } },
+    );
+    return this.#claimed(call, agentId, record);
+  }
+
+  /** Undefined when there is nothing for this worker, or nothing came within `waiting.waitMs`. */
+  async claimNext(call: Call, input: ClaimNext, waiting: Waiting = { waitMs: 0 }): Promise<ClaimAnswer | undefined> {
+    const agentId = speakAs(call.caller, input.workerId);
+    this.#checkRoom();
+    const record = await waitFor({
+      store: call.store,
+      clock: this.#options.clock,
+      prefixes: [prefixes.ready],
+      ...waiting,
+      attempt: async () => {
+        const task = await this.#tryNext(call, input, agentId);
+        if (task) return { value: task };
+        if (waiting.waitMs === 0) return {};
+        const dueAt = await nextDueAt(call.store);
+        return dueAt === undefined ? {} : { againInMs: Math.max(0, dueAt - (await call.store.now())) };
+      },
+    });
+    if (record && waiting.signal?.aborted) {
+      await this.#giveUp(call.store, record);
+      waiting.signal.throwIfAborted();
+    }
+    return record && this.#claimed(call, agentId, record);
+  }
+
+  /**
+   * Moves the end of the lease as far as it was at the claim, and never past the task's timeoutMs.
+   * @throws SwarmError failed_precondition when the caller does not hold the task (any more)
+   */
+  async renew(call: Call, input: RenewTask): Promise<{ task: TaskRecord; fencingToken: number; leaseExpiresAt: number }> {
+    const taskId = checkTaskId(input.taskId);
+    const agentId = speakAs(call.caller, input.workerId);
+    const token = this.#tokenOf(taskId, agentId, input.fencingToken);
+    const record = await call.transact(
+      (tx): TaskRecord =>
+        this.#inTasks(tx, (tasks) => {
+          const task = tasks.get(taskId);
+          checkHolder(task, agentId, token);
+          const renewed = this.#extend(tasks, task, tasks.now + (task.claim?.leaseMs ?? 0));
+          if (renewed) return toTaskRecord(renewed, tasks.now);
+          throw new SwarmError("failed_precondition", `The time of this attempt at task ${taskId} is up.`, {
+            hint: "A task that needs longer has a greater timeoutMs. Give it back with a checkpoint, or report it as failed.",
+          });
+        }),
+      { prefetch: { keys: [taskKey(taskId)] } },
+    );
+    return { task: record, fencingToken: record.fencingToken, leaseExpiresAt: record.leaseExpiresAt ?? record.createdAt };
+  }
+
+  /**
+   * What the holder of a task says of it.
+   * @throws SwarmError failed_precondition when the caller does not hold it or its token is stale, invalid_argument, not_found
+   */
+  async update(call: Call, input: UpdateTask): Promise<{ task: TaskRecord }> {
+    const taskId = checkTaskId(input.taskId);
+    checkUpdate(input);
+    const agentId = speakAs(call.caller, input.workerId);
+    const token = this.#tokenOf(taskId, agentId, input.fencingToken);
+    const task = await call.transact(
+      (tx): TaskRecord =>
+        this.#inTasks(tx, (tasks) => {
+          const task = tasks.get(taskId);
+          checkHolder(task, agentId, token);
+          return toTaskRecord(apply(tasks, task, agentId, input), tasks.now);
+        }),
+      {
+        prefetch: {
+          keys: [taskKey(taskId), ...this.#tallyKeys(agentId)],
+          ranges: input.status === "done" ? [prefixRange(prefixes.dependents(taskId), SCAN_LIMIT_MAX)] : [],
+        },
+      },
+    );
+    if (!isHeld(task)) this.#holdings.drop(taskId, task.fencingToken);
+    return { task };
+  }
+
+  /** What this process holds and renews. */
+  held(): readonly HeldLease[] {
+    return this.#holdings.list();
+  }
+
+  /** A claim that was made while its call was cancelled reaches nobody: the task is free at once. */
+  async #giveUp(store: Store, { id, fencingToken: token }: TaskRecord): Promise<void> {
+    await store.transact((tx) =>
+      this.#inTasks(tx, (tasks) => {
+        const task = this.#stillHeld(tasks, { id, token });
+        if (task?.claim) giveBack(tasks, task, task.claim.by, undefined);
+      }),
+    );
+  }
+
+  /** Before a claim is made, so that none is made that this process could not renew. */
+  #checkRoom(): void {
+    if (this.#holdings.list().length < HELD_LEASES_MAX) return;
+    throw new SwarmError("limit_exceeded", `One server process holds at most ${HELD_LEASES_MAX} tasks.`, {
+      hint: "Finish or give back some of them first.",
+    });
+  }
+
+  async #tryNext(call: Call, input: ClaimNext, agentId: string): Promise<TaskRecord | undefined> {
+    const worker = { agentId, capabilities: input.capabilities, type: input.type };
+    const ranges = [prefixRange(prefixes.queues, SCAN_LIMIT_MAX)];
+    for (let round = 0; round < ROUNDS_MAX; round++) {
+      if (this.#lastPrefix !== undefined) ranges.push(prefixRange(this.#lastPrefix, 1));
+      const next = await call.transact((tx): Next => this.#pickNext(tx, call, worker, input), {
+        prefetch: { keys: this.#tallyKeys(), ranges },
+      });
+      if (next.task) return next.task;
+      // what stands in the way is put right in transactions of its own: a plan that found nothing writes nothing
+      if (next.tidy.length > 0) await this.#putBack(call.store, next.tidy);
+      else if ((await freeDue(call.store, this.#options.context)) === 0) return undefined;
+    }
+    return undefined;
+  }
+
+  #pickNext(tx: Transaction, call: Call, worker: Worker, input: ClaimNext): Next {
+    const tidy: string[] = [];
+    const heads: { prefix: string; entry: Entry }[] = [];
+    for (const { value } of tx.scan(prefixRange(prefixes.queues, SCAN_LIMIT_MAX))) {
+      const queue = value as Queue;
+      if (!mayTake(worker, queue)) continue;
+      const prefix = readyPrefix(queue, input.workflowId);
+      const entry = tx.pick(prefixRange(prefix, 1), SHARED_SEGMENTS);
+      if (entry) heads.push({ prefix, entry });
+    }
+    for (let looked = 0; looked < LOOKED_AT_MAX; looked++) {
+      const best = heads.reduce<(typeof heads)[number] | undefined>((a, b) => (a && place(a) <= place(b) ? a : b), undefined);
+      if (!best) break;
+      const claimed = this.#inTasks(tx, (tasks) => {
+        const task = tasks.get(indexEntry(best.entry).id);
+        if (this.#mayRun(tasks, task)) return this.#claim(tasks, task, call, worker.agentId, input.workerSlot);
+        tidy.push(task.id);
+        return undefined;
+      });
+      if (claimed) return { task: claimed, tidy: [] };
+      const [following] = tx.scan(prefixRange(best.prefix, 1, { after: best.entry.key }));
+      if (following) best.entry = following;
+      else heads.splice(heads.indexOf(best), 1);
+    }
+    return { task: null, tidy };
+  }
+
+  /** Available tasks whose workflow does not run leave the queues. */
+  async #putBack(store: Store, ids: readonly string[]): Promise<void> {
+    await store.transact((tx) =>
+      this.#inTasks(tx, (tasks) => {
+        for (const id of ids) {
+          const task = tasks.find(id);
+          if (task?.status === "available" && !this.#mayRun(tasks, task)) hold(tasks, task);
+        }
+      }),
+    );
+  }
+
+  #mayRun(tasks: TaskTransaction, task: StoredTask): boolean {
+    return task.workflowId === undefined || tasks.workflows.runs(tasks.tx, task.workflowId);
+  }
+
+  #claim(tasks: TaskTransaction, task: StoredTask, call: Call, agentId: string, workerSlot: number | undefined): TaskRecord {
+    if (workerSlot !== undefined) this.#options.slots.use(tasks.tx, workerSlot, agentId);
+    const { processId } = call.caller;
+    const leaseMs = processId === undefined ? (task.timeoutMs ?? this.#options.remoteLeaseMs) : this.#options.leaseMs;
+    return toTaskRecord(claim(tasks, task, { agentId, processId, workerSlot, leaseMs }), tasks.now);
+  }
+
+  async #claimed(call: Call, agentId: string, task: TaskRecord): Promise<ClaimAnswer> {
+    this.#lastPrefix = prefixes.readyIn(queueName(queueOf(task)));
+    if (call.caller.processId !== undefined) {
+      const { id, fencingToken: token, claimedAt, timeoutMs } = task;
+      this.#remember(id, { agentId, token });
+      const deadline = timeoutMs === undefined || claimedAt === undefined ? {} : { deadlineAt: claimedAt + timeoutMs };
+      this.#holdings.hold({ id, token, ...deadline });
+    }
+    return {
+      task,
+      fencingToken: task.fencingToken,
+      leaseExpiresAt: task.leaseExpiresAt ?? task.createdAt,
+      context: await contextOf(call.store, task),
+    };
+  }
+
+  /** The token a caller gives, else the one of the claim that it made through this process. */
+  #tokenOf(taskId: string, agentId: string, given: number | undefined): number | undefined {
+    const remembered = this.#made.get(taskId);
+    return given ?? (remembered?.agentId === agentId ? remembered.token : undefined);
+  }
+
+  #remember(taskId: string, made: Made): void {
+    this.#made.delete(taskId);
+    this.#made.set(taskId, made);
+    if (this.#made.size <= REMEMBERED_MAX) return;
+    for (const oldest of this.#made.keys()) {
+      this.#made.delete(oldest);
+      return;
+    }
+  }
+
+  #stillHeld(tasks: TaskTransaction, lease: HeldLease): StoredTask | undefined {
+    const task = tasks.find(lease.id);
+    return task && isHeld(task) && task.fencingToken === lease.token ? task : undefined;
+  }
+
+  #renewHeld(tx: Transaction, lease: HeldLease, expiresAt: number): boolean {
+    return this.#inTasks(tx, (tasks) => {
+      const task = this.#stillHeld(tasks, lease);
+      return task !== undefined && this.#extend(tasks, task, expiresAt) !== undefined;
+    });
+  }
+
+  /** A lease that ended unnoticed is the holder's still while nobody took the task; undefined when its time is up. */
+  #extend(tasks: TaskTransaction, task: StoredTask, expiresAt: number): StoredTask | undefined {
+    const endAt = task.timeoutMs === undefined ? expiresAt : Math.min(expiresAt, (task.claim?.at ?? 0) + task.timeoutMs);
+    if (endAt <= tasks.now) return undefined;
+    return tasks.renew(task, Math.max(endAt, task.claim?.leaseExpiresAt ?? 0));
+  }
+
+  #inTasks<T>(tx: Transaction, work: (tasks: TaskTransaction) => T): T {
+    return inTasks(tx, this.#options.context, work);
+  }
+
+  #tallyKeys(agentId?: string): string[] {
+    const { shard } = this.#options.context;
+    const scopes = agentId === undefined ? [swarmScope] : [swarmScope, agentScope(agentId)];
+    return scopes.map((scope) => tallyKey(scope, shard));
+  }
+}
+
+function place({ prefix, entry }: { prefix: string; entry: Entry }): string {
+  return entry.key.slice(prefix.length);
+}
+
+function heldBy(taskId: string, { by, leaseExpiresAt }: { by: string; leaseExpiresAt: number }): SwarmError {
+  const until = new Date(leaseExpiresAt).toISOString();
+  return new SwarmError("conflict", `Task ${taskId} is held by ${by} until ${until}, or longer if it renews its lease.`, {
+    hint: "Take another task with claim_next_task.",
+  });
+}
+
+function checkUpdate(input: UpdateTask): void {
+  const refuse = (message: string, hint: string): never => {
+    throw new SwarmError("invalid_argument", message, { hint });
+  };
+  if (input.output !== undefined) {
+    if (input.status !== "done") refuse("output belongs to status done.", "Leave a checkpoint for what is not finished.");
+    if (JSON.stringify(input.output).length > OUTPUT_CHARS_MAX) {
+      refuse(`output may have at most ${OUTPUT_CHARS_MAX} characters of JSON.`, "Write it to a file and name the file.");
+    }
+  }
+  if (input.error !== undefined && input.status !== "failed") refuse("error belongs to status failed.", "Leave it out.");
+  for (const note of [input.error, input.checkpoint, input.progress?.note]) {
+    if (note !== undefined && note.length > NOTE_CHARS_MAX) {
+      refuse(`A note may have at most ${NOTE_CHARS_MAX} characters.`, "Write it to a file and name the file.");
+    }
+  }
+  const percent = input.progress?.percent;
+  if (percent !== undefined && !(percent >= 0 && percent <= 100)) refuse("progress.percent is out of bounds.", "Use 0 to 100.");
+}
+
+function apply(tasks: TaskTransaction, task: StoredTask, by: string, input: UpdateTask): StoredTask {
+  const { status, checkpoint, progress } = input;
+  switch (status) {
+    case "done":
+      return complete(tasks, task, by, input.output);
+    case "failed":
+      return failAttempt(tasks, noted(tasks, task, checkpoint), { code: "failed", by, message: input.error });
+    case "available":
+      return giveBack(tasks, task, by, checkpoint);
+    default: {
+      const made: TaskProgress | undefined = progress && {
+        ...(progress.percent === undefined ? {} : { percent: progress.percent }),
+        ...(progress.note === undefined ? {} : { note: progress.note }),
+        at: tasks.now,
+      };
+      return tasks.change(
+        task,
+        {
+          ...(status === "working" ? { status } : {}),
+          ...(made === undefined ? {} : { progress: made }),
+          ...(checkpoint === undefined ? {} : { checkpoint }),
+        },
+        { event: status === "working" && task.status === "claimed" ? "started" : "progressed", by, note: checkpoint },
+      );
+    }
+  }
+}
+
+function noted(tasks: TaskTransaction, task: StoredTask, checkpoint: string | undefined): StoredTask {
+  return checkpoint === undefined
+    ? task
+    : tasks.change(task, { checkpoint }, { event: "progressed", by: task.claim?.by ?? "", note: checkpoint });
+}
+
+/** Up to `limit` ids at the front of an index by time that are due at `now`. */
+function dueIds(tx: Transaction, prefix: string, limit: number): string[] {
+  const range = { from: prefix, before: `${prefix}${ordered(tx.now + 1)}`, limit };
+  return tx.scan(range).map((entry) => indexEntry(entry).id);
+}
+
+/** When the next lease ends or the next delayed task becomes available, ms by the store's clock. */
+export async function nextDueAt(store: Store): Promise<number | undefined> {
+  const heads = await Promise.all(
+    [prefixes.leases, prefixes.delayed].map(async (prefix) => {
+      const [head] = await store.scan(prefixRange(prefix, 1));
+      return head && fromOrdered(head.key.slice(prefix.length, head.key.indexOf("/", prefix.length)));
+    }),
+  );
+  const times = heads.filter((at) => at !== undefined);
+  return times.length === 0 ? undefined : Math.min(...times);
+}
+
+/** Frees tasks whose lease is over and wakes delayed ones whose time has come; answers how many. Reads first, for it is often nothing. */
+export async function freeDue(store: Store, context: TaskContext, limit: number = DUE_BATCH_MAX): Promise<number> {
+  const dueAt = await nextDueAt(store);
+  if (dueAt === undefined || dueAt > (await store.now())) return 0;
+  return store.transact((tx) =>
+    inTasks(tx, context, (tasks) => {
+      const over = dueIds(tx, prefixes.leases, limit);
+      for (const id of over) expire(tasks, tasks.get(id));
+      const due = dueIds(tx, prefixes.delayed, limit);
+      for (const id of due) wake(tasks, tasks.get(id));
+      return over.length + due.length;
+    }),
+  );
+}

@@ -1,0 +1,54 @@
+/** The task domain of one process, put together. */
+import type { LeaseKeeper, MaintenanceJob } from "@mcp-swarm/coordination";
+import { type Clock, LEASE_MS_DEFAULT, type Random } from "@mcp-swarm/core";
+import type { Store } from "@mcp-swarm/store";
+import { Claims } from "./claims.ts";
+import { TALLY_SHARDS } from "./tally.ts";
+import { taskJobs } from "./task-jobs.ts";
+import { noWorkflows, SequenceSource, type TaskContext, type WorkflowRules } from "./task-layer.ts";
+import { Tasks } from "./tasks.ts";
+import { WORKER_SLOTS_DEFAULT, WorkerSlots } from "./worker-slots.ts";
+
+/** Lease of a caller without a process (over HTTP), which renews by itself; for tasks without timeoutMs. */
+export const REMOTE_LEASE_MS_DEFAULT = 300_000;
+
+export interface TaskCoordinationOptions {
+  store: Store;
+  clock: Clock;
+  random: Random;
+  /** Renews what this process holds. */
+  keeper: LeaseKeeper;
+  /** `SWARM_LEASE_MS`; the keeper's. */
+  leaseMs?: number | undefined;
+  remoteLeaseMs?: number | undefined;
+  /** `SWARM_WORKER_SLOTS`. */
+  workerSlots?: number | undefined;
+  /** `SWARM_RETENTION_DAYS`. */
+  retentionDays?: number | undefined;
+  workflows?: WorkflowRules | undefined;
+}
+
+export interface TaskCoordination {
+  readonly tasks: Tasks;
+  readonly claims: Claims;
+  readonly slots: WorkerSlots;
+  /** For what else works on tasks within a transaction. */
+  readonly context: TaskContext;
+  readonly sequence: SequenceSource;
+  /** For `Maintenance`. */
+  readonly jobs: readonly MaintenanceJob[];
+}
+
+/** Once for each process. */
+export function taskCoordination(options: TaskCoordinationOptions): TaskCoordination {
+  const { store, clock, random, keeper } = options;
+  const leaseMs = options.leaseMs ?? LEASE_MS_DEFAULT;
+  const remoteLeaseMs = options.remoteLeaseMs ?? REMOTE_LEASE_MS_DEFAULT;
+  const context: TaskContext = { shard: random.integer(TALLY_SHARDS), workflows: options.workflows ?? noWorkflows };
+  const sequence = new SequenceSource(random);
+  const tasks = new Tasks({ context, sequence, random });
+  const slots = new WorkerSlots({ slots: options.workerSlots ?? WORKER_SLOTS_DEFAULT, leaseMs, remoteLeaseMs, keeper });
+  const claims = new Claims({ context, clock, keeper, slots, leaseMs, remoteLeaseMs });
+  const jobs = taskJobs({ store, context, tasks, retentionDays: options.retentionDays });
+  return { tasks, claims, slots, context, sequence, jobs };
+}

@@ -1,0 +1,368 @@
+/**
+ * Tasks as ordered keys. A record is the truth; every index is made from it and kept in the same transaction, so that no
+ * operation looks at more tasks than it is about.
+ *
+ * | key | value | why |
+ * |---|---|---|
+ * | `task/<id>` | StoredTask | the truth |
+ * | `task-ready/<queue>/<rank>/<seq>/<id>` | IndexEntry | available, in the order of claiming |
+ * | `task-wready/<workflow's queue>/<rank>/<seq>/<id>` | IndexEntry | the same within one workflow |
+ * | `task-queue/<queue>` | Queue | which queues there are |
+ * | `task-lease/<lease end>/<id>` | IndexEntry | claimed and working, by the end of the lease |
+ * | `task-delay/<due>/<id>` | IndexEntry | delayed |
+ * | `task-blocked/<seq>/<id>` | IndexEntry | blocked |
+ * | `task-ended/<status>/<end>/<id>` | IndexEntry | done, failed, cancelled, by their end |
+ * | `task-held/<workflow>/<seq>/<id>` | IndexEntry | blocked by nothing but its workflow, which does not run |
+ * | `task-dependents/<dependency>/<id>` | IndexEntry | open tasks that depend on another, done or not |
+ * | `task-fanout/<dependency>` | number | how many open tasks still wait for it |
+ * | `task-deadline/<deadline>/<id>` | IndexEntry | open tasks with a deadline |
+ * | `task-all/<seq>/<id>` | IndexEntry | all, in order of creation |
+ * | `task-workflow/<workflow>/<seq>/<id>` | IndexEntry | those of a workflow, in order of creation |
+ * | `task-mine/<agent>/<id>` | IndexEntry | what an agent holds |
+ *
+ * Each task is in exactly one of ready, lease, delay, blocked and ended. Counts: tally.ts. Run times: run-stats.ts.
+ */
+import { assert, type Random, SwarmError } from "@mcp-swarm/core";
+import { type Entry, ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
+import { recordRun } from "./run-stats.ts";
+import { agentScope, swarmScope, TallyChanges, type TallyEvent, workflowScope } from "./tally.ts";
+import { queueName, queueOf, rankOf } from "./task-queue.ts";
+import {
+  DEPENDENTS_MAX,
+  HISTORY_MAX,
+  hasEnded,
+  isHeld,
+  type StoredTask,
+  type TaskChange,
+  type TaskEvent,
+  type TaskStatus,
+} from "./task-record.ts";
+import { allows, checkFrom } from "./task-state.ts";
+
+/** What an index key leads to. `refs` are the keys that its reader reads next. */
+export type IndexEntry = { readonly id: string; readonly refs: readonly string[] };
+
+export const taskKey = (id: string): string => `task/${segment(id)}`;
+export const workflowKey = (id: string): string => `workflow/${segment(id)}`;
+
+export const prefixes = {
+  ready: "task-ready/",
+  readyIn: (queue: string) => `task-ready/${queue}/`,
+  workflowReadyIn: (queue: string) => `task-wready/${queue}/`,
+  queues: "task-queue/",
+  leases: "task-lease/",
+  delayed: "task-delay/",
+  blocked: "task-blocked/",
+  ended: (status: "done" | "failed" | "cancelled") => `task-ended/${status}/`,
+  held: (workflowId: string) => `task-held/${segment(workflowId)}/`,
+  dependents: (id: string) => `task-dependents/${segment(id)}/`,
+  deadlines: "task-deadline/",
+  all: "task-all/",
+  workflow: (workflowId: string) => `task-workflow/${segment(workflowId)}/`,
+  mine: (agentId: string) => `task-mine/${segment(agentId)}/`,
+} as const;
+
+const fanoutKey = (id: string): string => `task-fanout/${segment(id)}`;
+
+export function indexEntry(entry: Entry): IndexEntry {
+  return entry.value as IndexEntry;
+}
+
+/** What the tasks need to know of workflows; the workflows' own file provides it. */
+export interface WorkflowRules {
+  /** Whether tasks of this workflow may be claimed now. Reads `workflowKey(id)` only. */
+  runs(tx: Transaction, workflowId: string): boolean;
+  /** A task of a workflow reached done, failed or cancelled, in this very transaction. */
+  taskEnded(tasks: TaskTransaction, task: StoredTask): void;
+}
+
+/** For a swarm without workflows: every task may be claimed. */
+export const noWorkflows: WorkflowRules = { runs: () => true, taskEnded: () => {} };
+
+/** What a process brings to every transaction on tasks. */
+export interface TaskContext {
+  /** Which shard of the counts this process adds to: 0 to TALLY_SHARDS - 1. */
+  readonly shard: number;
+  readonly workflows: WorkflowRules;
+}
+
+/**
+ * Makes key segments that keep the order of creation within one process, without a shared counter. The time comes in front,
+ * by the store's clock, inside the transaction.
+ */
+export class SequenceSource {
+  readonly #tag: string;
+  #last = 0;
+
+  constructor(random: Random) {
+    this.#tag = random
+      .integer(36 ** 4)
+      .toString(36)
+      .padStart(4, "0");
+  }
+
+  /** The part that is made outside the plan. */
+  next(): string {
+    this.#last += 1;
+    return this.#last.toString(36).padStart(8, "0") + this.#tag;
+  }
+}
+
+export function sequenceAt(now: number, part: string): string {
+  return `${ordered(now)}${part}`;
+}
+
+/** All index keys of a record but those of `open` dependencies, which are counted too. */
+function indexKeys(task: StoredTask): string[] {
+  const id = segment(task.id);
+  const place = `${task.seq}/${id}`;
+  const keys = [`${prefixes.all}${place}`];
+  if (task.workflowId !== undefined) keys.push(`${prefixes.workflow(task.workflowId)}${place}`);
+  if (!hasEnded(task)) {
+    if (task.deadlineAt !== undefined) keys.push(`${prefixes.deadlines}${ordered(task.deadlineAt)}/${id}`);
+    for (const dependency of task.dependencies) keys.push(`${prefixes.dependents(dependency)}${id}`);
+  }
+  switch (task.status) {
+    case "blocked":
+      keys.push(`${prefixes.blocked}${place}`);
+      if (task.held && task.workflowId !== undefined) keys.push(`${prefixes.held(task.workflowId)}${place}`);
+      break;
+    case "delayed":
+      assert(task.dueAt !== undefined, "a delayed task has a time");
+      keys.push(`${prefixes.delayed}${ordered(task.dueAt)}/${id}`);
+      break;
+    case "available": {
+      assert(task.readyAt !== undefined, "an available task knows since when");
+      const queue = queueOf(task);
+      const rest = `${rankOf(task, task.readyAt)}/${place}`;
+      keys.push(`${prefixes.readyIn(queueName(queue))}${rest}`);
+      if (task.workflowId !== undefined) {
+        keys.push(`${prefixes.workflowReadyIn(queueName(queue, task.workflowId))}${rest}`);
+      }
+      break;
+    }
+    case "claimed":
+    case "working":
+      assert(task.claim !== undefined, "a held task has a claim");
+      keys.push(`${prefixes.leases}${ordered(task.claim.leaseExpiresAt)}/${id}`, `${prefixes.mine(task.claim.by)}${id}`);
+      break;
+    default:
+      assert(task.endedAt !== undefined, "an ended task has an end");
+      keys.push(`${prefixes.ended(task.status)}${ordered(task.endedAt)}/${id}`);
+  }
+  return keys;
+}
+
+export interface ChangeNote {
+  readonly event: Exclude<TaskEvent, "added">;
+  readonly by: string;
+  readonly note?: string | undefined;
+}
+
+/** What a change may set; everything else of a record stays as it was added. */
+export type TaskPatch = Partial<
+  Pick<
+    StoredTask,
+    | "status"
+    | "open"
+    | "assignedTo"
+    | "attempt"
+    | "fencingToken"
+    | "claim"
+    | "progress"
+    | "checkpoint"
+    | "output"
+    | "error"
+    | "startedAt"
+    | "endedAt"
+    | "readyAt"
+    | "dueAt"
+    | "held"
+  >
+>;
+
+/** Tasks within one transaction. Made by `inTasks`, which writes the counts at the end. */
+export class TaskTransaction {
+  readonly tx: Transaction;
+  readonly now: number;
+  readonly workflows: WorkflowRules;
+  readonly #known = new Map<string, StoredTask | undefined>();
+  readonly #tally = new TallyChanges();
+  readonly #fanout = new Map<string, number>();
+  readonly #ended: StoredTask[] = [];
+
+  constructor(tx: Transaction, context: TaskContext) {
+    this.tx = tx;
+    this.now = tx.now;
+    this.workflows = context.workflows;
+  }
+
+  find(id: string): StoredTask | undefined {
+    if (this.#known.has(id)) return this.#known.get(id);
+    const task = this.tx.get(taskKey(id))?.value as StoredTask | undefined;
+    this.#known.set(id, task);
+    return task;
+  }
+
+  /** @throws SwarmError not_found */
+  get(id: string): StoredTask {
+    const task = this.find(id);
+    if (task) return task;
+    throw new SwarmError("not_found", `There is no task ${id}.`, { hint: "get_all_tasks lists the ids." });
+  }
+
+  /** Writes a new record and its indexes. The caller checked that the id is free and the dependencies are there. */
+  insert(task: StoredTask): void {
+    this.#write(undefined, task);
+    this.count(task, "added");
+  }
+
+  /** Applies a change that the state table allows, remembers it in the history, and keeps every index. */
+  change(task: StoredTask, patch: TaskPatch, { event, by, note }: ChangeNote): StoredTask {
+    checkFrom(task, event);
+    const status = patch.status ?? task.status;
+    assert(allows(event, task.status, status), `${event} does not lead from ${task.status} to ${status}`);
+    const entry: TaskChange = {
+      at: this.now,
+      by,
+      event,
+      from: task.status,
+      to: status,
+      attempt: patch.attempt ?? task.attempt,
+      ...(note === undefined ? {} : { note }),
+    };
+    const history = [...task.history, entry];
+    const dropped = Math.max(0, history.length - HISTORY_MAX);
+    const changed: StoredTask = {
+      ...task,
+      ...patch,
+      history: history.slice(dropped),
+      historyDropped: task.historyDropped + dropped,
+    };
+    this.#write(task, changed);
+    return changed;
+  }
+
+  /** Moves the end of a holder's lease; the history does not tell of it. */
+  renew(task: StoredTask, leaseExpiresAt: number): StoredTask {
+    assert(task.claim !== undefined && isHeld(task), "only a held task is renewed");
+    const renewed: StoredTask = { ...task, claim: { ...task.claim, leaseExpiresAt } };
+    this.#write(task, renewed);
+    return renewed;
+  }
+
+  /** One of several open dependencies is done; the history tells of the last one only. */
+  narrow(task: StoredTask, open: readonly string[]): void {
+    assert(task.status === "blocked" && open.length > 0, "a task that waits for nothing is not blocked");
+    this.#write(task, { ...task, open });
+  }
+
+  /** Removes an ended task with all that leads to it. */
+  remove(task: StoredTask): void {
+    assert(hasEnded(task), "only an ended task is removed");
+    for (const key of indexKeys(task)) this.tx.delete(key);
+    this.tx.delete(taskKey(task.id));
+    this.#known.set(task.id, undefined);
+    this.#tally.moved(this.#scopes(task), task.status, undefined);
+  }
+
+  /** Open tasks that name this one as a dependency. */
+  dependents(id: string, limit: number = DEPENDENTS_MAX): StoredTask[] {
+    return this.tx.scan(prefixRange(prefixes.dependents(id), limit)).map((entry) => this.get(indexEntry(entry).id));
+  }
+
+  /** Open tasks that still wait for this one, those of this transaction included. */
+  waiting(id: string): number {
+    return ((this.tx.get(fanoutKey(id))?.value ?? 0) as number) + (this.#fanout.get(id) ?? 0);
+  }
+
+  /** @param agentId counts for this agent too */
+  count(task: StoredTask, event: TallyEvent, agentId?: string): void {
+    this.#tally.happened(this.#scopes(task, agentId), event);
+  }
+
+  countWait(task: StoredTask, durationMs: number): void {
+    this.#tally.waited(this.#scopes(task), durationMs);
+  }
+
+  countRun(task: StoredTask, agentId: string, durationMs: number): void {
+    this.#tally.ran(this.#scopes(task, agentId), durationMs);
+    recordRun(this.tx, task.type, agentId, durationMs);
+  }
+
+  /** Tells the workflows what ended, which may end more, and writes what was counted. */
+  finish(shard: number): void {
+    for (let next = this.#ended.shift(); next; next = this.#ended.shift()) this.workflows.taskEnded(this, next);
+    for (const [id, change] of this.#fanout) {
+      if (change === 0) continue;
+      const waiting = ((this.tx.get(fanoutKey(id))?.value ?? 0) as number) + change;
+      if (waiting > 0) this.tx.put(fanoutKey(id), waiting);
+      else this.tx.delete(fanoutKey(id));
+    }
+    this.#tally.write(this.tx, shard);
+  }
+
+  #scopes(task: StoredTask, agentId?: string): string[] {
+    const scopes = [swarmScope];
+    if (task.workflowId !== undefined) scopes.push(workflowScope(task.workflowId));
+    if (agentId !== undefined) scopes.push(agentScope(agentId));
+    return scopes;
+  }
+
+  #write(before: StoredTask | undefined, after: StoredTask): void {
+    const old = new Set(before ? indexKeys(before) : []);
+    const entry: IndexEntry = { id: after.id, refs: [taskKey(after.id)] };
+    for (const key of indexKeys(after)) {
+      if (old.delete(key)) continue;
+      this.tx.put(
+        key,
+        after.workflowId === undefined ? entry : { ...entry, refs: [...entry.refs, workflowKey(after.workflowId)] },
+      );
+    }
+    for (const key of old) this.tx.delete(key);
+    if (after.status === "available" && before?.status !== "available") this.#keepQueue(after);
+    this.#fan(before, after);
+    this.#tally.moved(this.#scopes(after), before?.status, after.status);
+    this.tx.put(taskKey(after.id), after);
+    this.#known.set(after.id, after);
+    if (before && !hasEnded(before) && hasEnded(after) && after.workflowId !== undefined) this.#ended.push(after);
+  }
+
+  #fan(before: StoredTask | undefined, after: StoredTask): void {
+    const waited = before && !hasEnded(before) ? before.open : [];
+    const waits = hasEnded(after) ? [] : after.open;
+    for (const id of waited) if (!waits.includes(id)) this.#fanout.set(id, (this.#fanout.get(id) ?? 0) - 1);
+    for (const id of waits) if (!waited.includes(id)) this.#fanout.set(id, (this.#fanout.get(id) ?? 0) + 1);
+  }
+
+  #keepQueue(task: StoredTask): void {
+    const queue = queueOf(task);
+    const key = `${prefixes.queues}${queueName(queue)}`;
+    if (!this.tx.get(key)) this.tx.put(key, queue);
+  }
+}
+
+/** Runs `work` on the tasks of a transaction and writes the counts once at its end. */
+export function inTasks<T>(tx: Transaction, context: TaskContext, work: (tasks: TaskTransaction) => T): T {
+  const tasks = new TaskTransaction(tx, context);
+  const result = work(tasks);
+  tasks.finish(context.shard);
+  return result;
+}
+
+/** The status index of each status, for lists; claimed and working share one. */
+export function statusPrefix(status: TaskStatus): string {
+  switch (status) {
+    case "blocked":
+      return prefixes.blocked;
+    case "delayed":
+      return prefixes.delayed;
+    case "available":
+      return prefixes.ready;
+    case "claimed":
+    case "working":
+      return prefixes.leases;
+    default:
+      return prefixes.ended(status);
+  }
+}

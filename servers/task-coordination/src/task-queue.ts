@@ -1,0 +1,57 @@
+/** Queues of claimable tasks: which queue a task is in, its rank there, and which queues an agent may take from. */
+import { createHash } from "node:crypto";
+import { ordered } from "@mcp-swarm/store";
+import { PRIORITY_MAX, type StoredTask } from "./task-record.ts";
+
+/** Each such stretch of waiting counts as one level of priority, so that nothing starves. */
+export const AGE_MS = 600_000;
+/** Most queues that new tasks may make: combinations of type, required capabilities and assignee. */
+export const QUEUES_MAX = 500;
+
+const WINDOW_DIGITS = 10;
+
+/** What all tasks of one queue have in common. */
+export type Queue = { readonly type: string; readonly capabilities: readonly string[]; readonly assignedTo?: string };
+
+type Queued = Pick<StoredTask, "type" | "requiredCapabilities" | "assignedTo" | "workflowId">;
+
+export function queueOf(task: Queued): Queue {
+  return {
+    type: task.type,
+    capabilities: [...task.requiredCapabilities].sort(),
+    ...(task.assignedTo === undefined ? {} : { assignedTo: task.assignedTo }),
+  };
+}
+
+/** A short name that fits keys; equal queues have equal names. Within a workflow a queue has another name. */
+export function queueName(queue: Queue, workflowId?: string): string {
+  const text = JSON.stringify([queue.type, queue.capabilities, queue.assignedTo ?? null, workflowId ?? null]);
+  return createHash("sha256").update(text).digest("hex").slice(0, 24);
+}
+
+/**
+ * Key segment by which tasks of a queue are ordered: highest priority first, then earliest deadline, then (by what follows in
+ * the key) oldest; each AGE_MS of waiting weighs as much as one level of priority.
+ */
+export function rankOf(task: Pick<StoredTask, "priority" | "deadlineAt">, readyAt: number): string {
+  const level = PRIORITY_MAX - task.priority;
+  const window = String(Math.floor(readyAt / AGE_MS) + level).padStart(WINDOW_DIGITS, "0");
+  return `${window}${level}${ordered(task.deadlineAt ?? Number.MAX_SAFE_INTEGER)}`;
+}
+
+export interface Worker {
+  readonly agentId: string;
+  /** What it can do; undefined means that it takes whatever needs no capability. */
+  readonly capabilities?: readonly string[] | undefined;
+  /** Takes only this type. */
+  readonly type?: string | undefined;
+}
+
+/** Tasks assigned to an agent are for it and its subagents. */
+export function mayTake(worker: Worker, queue: Queue): boolean {
+  if (worker.type !== undefined && worker.type !== queue.type) return false;
+  if (queue.assignedTo !== undefined) {
+    if (worker.agentId !== queue.assignedTo && !worker.agentId.startsWith(`${queue.assignedTo}/`)) return false;
+  }
+  return queue.capabilities.every((capability) => worker.capabilities?.includes(capability));
+}

@@ -1,0 +1,169 @@
+/** Tasks as a whole: adding, reading, cancelling, resetting, forgetting. */
+import { newId, type Random, SwarmError } from "@mcp-swarm/core";
+import { type Call, speakAs } from "@mcp-swarm/identity";
+import { prefixRange, type Store } from "@mcp-swarm/store";
+import { checkGraph } from "./dependency-graph.ts";
+import { type NewTask, specOf } from "./new-task.ts";
+import { swarmScope, tallyKey } from "./tally.ts";
+import { add } from "./task-adding.ts";
+import { indexEntry, inTasks, prefixes, type SequenceSource, type TaskContext, taskKey } from "./task-layer.ts";
+import { allDependents, cancel, reset } from "./task-lifecycle.ts";
+import { queueName, queueOf } from "./task-queue.ts";
+import {
+  type AvailableTasks,
+  availableTasks,
+  getTask,
+  type ListTasks,
+  listTasks,
+  type TaskDetails,
+  type TaskPage,
+} from "./task-reading.ts";
+import {
+  checkTaskId,
+  NOTE_CHARS_MAX,
+  type StoredTask,
+  TASKS_PER_CALL_MAX,
+  type TaskRecord,
+  toTaskRecord,
+} from "./task-record.ts";
+
+/** Most ended tasks that one sweep looks at. */
+const SWEPT_MAX = 500;
+
+export interface TasksOptions {
+  context: TaskContext;
+  sequence: SequenceSource;
+  random: Random;
+}
+
+export interface CancelTask {
+  readonly taskId: string;
+  /** Also all open tasks that wait for it, directly or through others. */
+  readonly withDependents?: boolean | undefined;
+  readonly reason?: string | undefined;
+}
+
+export class Tasks {
+  readonly #options: TasksOptions;
+
+  constructor(options: TasksOptions) {
+    this.#options = options;
+  }
+
+  /** @throws SwarmError already_exists, invalid_argument (field or dependency named), limit_exceeded */
+  async add(call: Call, task: NewTask): Promise<{ task: TaskRecord }> {
+    const { tasks } = await this.addMany(call, { tasks: [task] });
+    const [added] = tasks;
+    if (!added) throw new SwarmError("internal", "Adding one task answered none.");
+    return { task: added };
+  }
+
+  /** All or none; dependencies may name tasks of the same call. @throws as `add`; a cycle is named */
+  async addMany(call: Call, input: { tasks: readonly NewTask[] }): Promise<{ tasks: TaskRecord[] }> {
+    const { context, random } = this.#options;
+    if (input.tasks.length < 1 || input.tasks.length > TASKS_PER_CALL_MAX) {
+      throw new SwarmError("invalid_argument", `A call adds 1 to ${TASKS_PER_CALL_MAX} tasks.`, {
+        hint: "Add them in several calls, those without dependencies first.",
+      });
+    }
+    const specs = input.tasks.map((task) => specOf(task, newId("task", random)));
+    checkGraph(specs);
+    const sequence = this.#options.sequence.next();
+    const by = speakAs(call.caller, undefined);
+    const named = new Set(specs.flatMap(({ id, dependencies }) => [id, ...dependencies]));
+    const queues = new Set(specs.map((spec) => `${prefixes.queues}${queueName(queueOf(spec))}`));
+    const added = await call.transact(
+      (tx): TaskRecord[] =>
+        inTasks(tx, context, (tasks) => add(tasks, { specs, sequence, by }).map((task) => toTaskRecord(task, tasks.now))),
+      { prefetch: { keys: [...[...named].map(taskKey), ...queues, tallyKey(swarmScope, context.shard)] } },
+    );
+    return { tasks: added };
+  }
+
+  get(call: Pick<Call, "store">, input: { taskId: string }): Promise<TaskDetails> {
+    return getTask(call.store, input.taskId);
+  }
+
+  list(call: Pick<Call, "store">, filter: ListTasks): Promise<TaskPage> {
+    return listTasks(call.store, filter);
+  }
+
+  available(
+    call: Pick<Call, "store" | "caller">,
+    query: Omit<AvailableTasks, "agentId"> & { workerId?: string },
+  ): Promise<TaskPage> {
+    const { workerId, ...rest } = query;
+    return availableTasks(call.store, { ...rest, agentId: speakAs(call.caller, workerId) });
+  }
+
+  /**
+   * Ends open tasks for good; the holder of one is told at its next write. A failed task may be cancelled too.
+   * @throws SwarmError failed_precondition (ended already), not_found, limit_exceeded (too many dependents for one commit)
+   */
+  async cancel(call: Call, input: CancelTask): Promise<{ task: TaskRecord; cancelled: string[] }> {
+    const taskId = checkTaskId(input.taskId);
+    const by = speakAs(call.caller, undefined);
+    if (input.reason !== undefined && input.reason.length > NOTE_CHARS_MAX) {
+      throw new SwarmError("invalid_argument", `reason may have at most ${NOTE_CHARS_MAX} characters.`);
+    }
+    return call.transact(
+      (tx): { task: TaskRecord; cancelled: string[] } =>
+        inTasks(tx, this.#options.context, (tasks) => {
+          const root = tasks.get(taskId);
+          const others = input.withDependents ? allDependents(tasks, taskId) : [];
+          const ended = cancel(tasks, root, by, input.reason);
+          for (const other of others) cancel(tasks, other, by, `With task ${taskId}.`);
+          return { task: toTaskRecord(ended, tasks.now), cancelled: [taskId, ...others.map(({ id }) => id)] };
+        }),
+      { prefetch: { keys: [taskKey(taskId)] } },
+    );
+  }
+
+  /**
+   * A failed task, or one that a stuck worker holds, is available again with all its attempts; the old holder's token is stale.
+   * @throws SwarmError failed_precondition, not_found
+   */
+  async reset(call: Call, input: { taskId: string }): Promise<{ task: TaskRecord }> {
+    const taskId = checkTaskId(input.taskId);
+    const by = speakAs(call.caller, undefined);
+    const task = await call.transact(
+      (tx): TaskRecord =>
+        inTasks(tx, this.#options.context, (tasks) => toTaskRecord(reset(tasks, tasks.get(taskId), by), tasks.now)),
+      { prefetch: { keys: [taskKey(taskId)] } },
+    );
+    return { task };
+  }
+
+  /**
+   * Deletes up to `limit` tasks that ended more than `olderThanMs` ago and that no open task depends on; answers how many.
+   * @param after where to go on, as answered; a task that must stay is passed over once a round
+   */
+  async sweepEnded(
+    store: Store,
+    { olderThanMs, limit, after }: { olderThanMs: number; limit: number; after?: string | undefined },
+  ): Promise<{ removed: number; after?: string }> {
+    const before = (await store.now()) - olderThanMs;
+    const range = prefixRange("task-ended/", Math.min(limit, SWEPT_MAX), after === undefined ? {} : { after });
+    const entries = await store.scan(range);
+    const old = entries.map(indexEntry);
+    const removed = await store.transact((tx) =>
+      inTasks(tx, this.#options.context, (tasks) => {
+        let count = 0;
+        for (const { id } of old) {
+          const task = tasks.find(id);
+          if (!task || !isOld(task, before) || tx.scan(prefixRange(prefixes.dependents(id), 1)).length > 0) continue;
+          tasks.remove(task);
+          count++;
+        }
+        return count;
+      }),
+    );
+    const last = entries.at(-1);
+    return last && entries.length === range.limit ? { removed, after: last.key } : { removed };
+  }
+}
+
+function isOld(task: StoredTask, before: number): boolean {
+  const ended = task.status === "done" || task.status === "failed" || task.status === "cancelled";
+  return ended && task.endedAt !== undefined && task.endedAt < before;
+}
