@@ -5,6 +5,7 @@ export default defineConfig({
     include: ["shared/*/test/**/*.test.ts", "servers/*/test/**/*.test.ts", "test/**/*.test.ts"],
     globalSetup: ["test/support/global-setup.ts"],
     pool: "forks",
+    deps: { interopDefault: false }, // CommonJS packages are imported as Node imports them
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,

@@ -7,8 +7,9 @@ import { expand } from "brace-expansion";
  *
  * In a glob `*` stands for any part of a name, `?` for one character, `[a-z]` and `[!a-z]` for one of a set, `**` as a whole
  * segment for any number of folders (none included), and braces for alternatives. Names that begin with a dot are names
- * like others. Two rules take the side of care: a glob whose last segment has no wildcard covers what lies beneath it too
- * (`src` is the folder with everything in it), and a name with brackets matches itself (`app/[id]/page.tsx`).
+ * like others. Two rules take the side of care. A glob that ends in "/", or in a name without wildcard and extension, is a folder
+ * with everything in it (`src`, `.github`; so `LICENSE` is one too, which does no harm). And a name with brackets matches
+ * itself, too (`app/[id]/page.tsx`).
  *
  * Matching and overlap are one algorithm over the parsed glob, in time proportional to the product of the lengths. A regular
  * expression made from a glob with four stars can take seconds on one path, and the globs come from callers.
@@ -25,6 +26,8 @@ const UNFIT = /[\u0000-\u001f\u007f]|\p{Surrogate}/u;
 const ABSOLUTE = /^(?:\/|[A-Za-z]:\/)/;
 const EXTENDED = /[@!+?*]\(/;
 const WILDCARD = /[*?[]/;
+/** A last segment that may well name a folder: no wildcard, and no dot but a first one. */
+const FOLDER = /^\.?[^.*?[]*$/;
 
 /** Where the checkout that a caller works in lies; absolute paths inside it are made relative. */
 export interface PathOptions {
@@ -99,7 +102,8 @@ export function normalizeGlobs(texts: readonly string[], options: PathOptions = 
     if (EXTENDED.test(text)) throw refused("Extended globs are not understood.", "Use braces for alternatives: {a,b}.");
     checkText(text, options);
     for (const one of expand(withSlashes(text), { max: GLOBS_MAX + 1 })) {
-      const glob = relative(one, options, true) || "**";
+      const named = relative(one, options, true);
+      const glob = named === "" ? "**" : one.endsWith("/") ? `${named}/**` : named;
       parseGlob(glob);
       globs.add(glob);
       if (globs.size > GLOBS_MAX) {
@@ -131,7 +135,7 @@ export type ParsedGlob = readonly Segment[];
 export function parseGlob(glob: string): ParsedGlob {
   const parts = glob.split("/");
   const segments = parts.map(parseSegment);
-  return WILDCARD.test(parts.at(-1) ?? "") ? segments : [...segments, "globstar"];
+  return FOLDER.test(parts.at(-1) ?? "") ? [...segments, "globstar"] : segments;
 }
 
 /** A path as a glob that matches it alone. */

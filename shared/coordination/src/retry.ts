@@ -37,6 +37,7 @@ export function checkBackoff(policy: BackoffPolicy): BackoffPolicy {
  * stay pure; it matters only to a policy with jitter.
  */
 export function backoffDelay(policy: BackoffPolicy, attempt: number, chance = 0): number {
-  const full = Math.min(policy.maxMs, policy.initialMs * policy.factor ** Math.max(0, attempt - 1));
+  const growth = Math.min(Number.MAX_VALUE, policy.factor ** Math.max(0, attempt - 1)); // finite, so that 0 stays 0
+  const full = Math.min(policy.maxMs, policy.initialMs * growth);
   return Math.round(full * (1 - (policy.jitter ?? 0) * chance));
 }
