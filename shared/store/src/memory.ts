@@ -117,12 +117,12 @@ export class MemoryStore implements Store, KeyvRows {
     const now = this.#tick();
     let removed = 0;
     for (const rows of this.#spaces.values()) {
+      const expired: string[] = []; // collected first: the tree does not allow for a delete while it is walked
       for (const [key, row] of rows.entries()) {
-        if (removed >= limit) return removed;
-        if (row.expiresAt === undefined || row.expiresAt > now) continue;
-        rows.delete(key);
-        removed++;
+        if (removed + expired.length === limit) break;
+        if (row.expiresAt !== undefined && row.expiresAt <= now) expired.push(key);
       }
+      removed += rows.deleteKeys(expired);
     }
     return removed;
   }

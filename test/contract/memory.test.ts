@@ -1,0 +1,11 @@
+import { MemoryStore } from "@mcp-swarm/store";
+import { contractSuite } from "./suite.ts";
+
+contractSuite(
+  "memory",
+  async () => {
+    const store = new MemoryStore();
+    return { open: async () => store, dispose: () => store.close() };
+  },
+  { processes: false },
+);
