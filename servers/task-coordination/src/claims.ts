@@ -1,9 +1,17 @@
 /** Claims: who works on what, for how long, and how it ends. */
-import { HELD_LEASES_MAX, type HeldLease, type Holdings, type LeaseKeeper, waitFor } from "@mcp-swarm/coordination";
+import {
+  HELD_LEASES_MAX,
+  type HeldLease,
+  type Holdings,
+  type LeaseKeeper,
+  type ReservationConflict,
+  waitFor,
+} from "@mcp-swarm/coordination";
 import { type Clock, type Json, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { type Entry, fromOrdered, ordered, prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
 import { agentScope, swarmScope, tallyKey } from "./tally.ts";
+import { extendTaskFiles, filesTaken, reserveTaskFiles } from "./task-files.ts";
 import { indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
 import { claim, complete, expire, failAttempt, giveBack, hold, leaseIsOver, wake } from "./task-lifecycle.ts";
 import { mayTake, type Queue, queueName, queueOf, type Worker } from "./task-queue.ts";
@@ -28,6 +36,8 @@ const LOOKED_AT_MAX = 32;
 const ROUNDS_MAX = 16;
 /** Most tasks whose lease is over, or whose time has come, that one transaction handles. */
 export const DUE_BATCH_MAX = 100;
+/** Longest lease without a process that renews it, in ms. */
+export const REMOTE_LEASE_MS_MAX = 24 * 3_600_000;
 /** Under a task's key, behind its queue and rank: its place and its id. */
 const SHARED_SEGMENTS = 2;
 
@@ -145,7 +155,9 @@ export class Claims {
               hint: "get_workflow_status tells why; execute_workflow or resume_workflow lets its tasks be claimed.",
             });
           }
-          return this.#claim(tasks, task, call, agentId, input.workerSlot);
+          const outcome = this.#claim(tasks, task, call, agentId, input.workerSlot);
+          if ("conflict" in outcome) throw filesTaken(task.id, outcome.conflict);
+          return outcome.claimed;
         }),
       { prefetch: { keys: [taskKey(taskId), ...this.#tallyKeys()] } },
     );
@@ -191,8 +203,8 @@ export class Claims {
           checkHolder(task, agentId, token);
           const renewed = this.#extend(tasks, task, tasks.now + (task.claim?.leaseMs ?? 0));
           if (renewed) return toTaskRecord(renewed, tasks.now);
-          throw new SwarmError("failed_precondition", `The time of this attempt at task ${taskId} is up.`, {
-            hint: "A task that needs longer has a greater timeoutMs. Give it back with a checkpoint, or report it as failed.",
+          throw new SwarmError("failed_precondition", `The claim on task ${taskId} cannot be renewed.`, {
+            hint: "The timeoutMs of this attempt is up, or its lease ran out and another reserved its files. Give it back with a checkpoint.",
           });
         }),
       { prefetch: { keys: [taskKey(taskId)] } },
@@ -281,7 +293,10 @@ export class Claims {
       if (!best) break;
       const claimed = this.#inTasks(tx, (tasks) => {
         const task = tasks.get(indexEntry(best.entry).id);
-        if (this.#mayRun(tasks, task)) return this.#claim(tasks, task, call, worker.agentId, input.workerSlot);
+        if (this.#mayRun(tasks, task)) {
+          const outcome = this.#claim(tasks, task, call, worker.agentId, input.workerSlot);
+          return "claimed" in outcome ? outcome.claimed : undefined; // its files are taken: the next one
+        }
         tidy.push(task.id);
         return undefined;
       });
@@ -309,11 +324,26 @@ export class Claims {
     return task.workflowId === undefined || tasks.workflows.runs(tasks.tx, task.workflowId);
   }
 
-  #claim(tasks: TaskTransaction, task: StoredTask, call: Call, agentId: string, workerSlot: number | undefined): TaskRecord {
-    if (workerSlot !== undefined) this.#options.slots.use(tasks.tx, workerSlot, agentId);
+  /** The claimed task, or whose reservation of its files is in the way; then nothing was written. */
+  #claim(
+    tasks: TaskTransaction,
+    task: StoredTask,
+    call: Call,
+    agentId: string,
+    workerSlot: number | undefined,
+  ): { claimed: TaskRecord } | { conflict: ReservationConflict } {
     const { processId } = call.caller;
-    const leaseMs = processId === undefined ? (task.timeoutMs ?? this.#options.remoteLeaseMs) : this.#options.leaseMs;
-    return toTaskRecord(claim(tasks, task, { agentId, processId, workerSlot, leaseMs }), tasks.now);
+    const { remoteLeaseMs } = this.#options;
+    const leaseMs =
+      processId === undefined ? Math.min(task.timeoutMs ?? remoteLeaseMs, REMOTE_LEASE_MS_MAX) : this.#options.leaseMs;
+    const conflict = reserveTaskFiles(tasks.tx, task, {
+      holder: agentId,
+      fencingToken: task.fencingToken + 1,
+      expiresAt: tasks.now + Math.min(leaseMs, task.timeoutMs ?? leaseMs),
+    });
+    if (conflict) return { conflict };
+    if (workerSlot !== undefined) this.#options.slots.use(tasks.tx, workerSlot, agentId);
+    return { claimed: toTaskRecord(claim(tasks, task, { agentId, processId, workerSlot, leaseMs }), tasks.now) };
   }
 
   async #claimed(call: Call, agentId: string, task: TaskRecord): Promise<ClaimAnswer> {
@@ -360,11 +390,12 @@ export class Claims {
     });
   }
 
-  /** A lease that ended unnoticed is the holder's still while nobody took the task; undefined when its time is up. */
+  /** A lease that ended unnoticed is the holder's still while nobody took the task or its files; undefined when it is over. */
   #extend(tasks: TaskTransaction, task: StoredTask, expiresAt: number): StoredTask | undefined {
     const endAt = task.timeoutMs === undefined ? expiresAt : Math.min(expiresAt, (task.claim?.at ?? 0) + task.timeoutMs);
     if (endAt <= tasks.now) return undefined;
-    return tasks.renew(task, Math.max(endAt, task.claim?.leaseExpiresAt ?? 0));
+    const leaseExpiresAt = Math.max(endAt, task.claim?.leaseExpiresAt ?? 0);
+    return extendTaskFiles(tasks.tx, task, leaseExpiresAt) ? tasks.renew(task, leaseExpiresAt) : undefined;
   }
 
   #inTasks<T>(tx: Transaction, work: (tasks: TaskTransaction) => T): T {

@@ -1,5 +1,5 @@
 /** What a task is added from, checked and completed. */
-import { type BackoffPolicy, checkBackoff } from "@mcp-swarm/coordination";
+import { type BackoffPolicy, checkBackoff, normalizeGlobs } from "@mcp-swarm/coordination";
 import { type JsonObject, SwarmError } from "@mcp-swarm/core";
 import {
   ATTEMPTS_DEFAULT,
@@ -135,7 +135,7 @@ export function specOf(task: NewTask, mintedId: string): TaskSpec {
     ...(task.timeoutMs === undefined ? {} : { timeoutMs: whole("timeoutMs", task.timeoutMs, 1, TIMEOUT_MS_MAX) }),
     ...(task.files === undefined || task.files.length === 0
       ? {}
-      : { files: words("files", task.files, FILES_MAX, FILE_CHARS_MAX) }),
+      : { files: normalizeGlobs(words("files", task.files, FILES_MAX, FILE_CHARS_MAX)) }),
     ...(task.assignedTo === undefined ? {} : { assignedTo: task.assignedTo }),
   };
 }

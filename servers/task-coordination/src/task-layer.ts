@@ -26,6 +26,7 @@ import { assert, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Entry, ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
 import { recordRun } from "./run-stats.ts";
 import { agentScope, swarmScope, TallyChanges, type TallyEvent, workflowScope } from "./tally.ts";
+import { releaseTaskFiles } from "./task-files.ts";
 import { queueName, queueOf, rankOf } from "./task-queue.ts";
 import {
   DEPENDENTS_MAX,
@@ -321,6 +322,7 @@ export class TaskTransaction {
     }
     for (const key of old) this.tx.delete(key);
     if (after.status === "available" && before?.status !== "available") this.#keepQueue(after);
+    if (before && isHeld(before) && !isHeld(after)) releaseTaskFiles(this.tx, before);
     this.#fan(before, after);
     this.#tally.moved(this.#scopes(after), before?.status, after.status);
     this.tx.put(taskKey(after.id), after);
