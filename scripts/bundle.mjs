@@ -1,0 +1,46 @@
+// Bundles one server: app.js, one ESM file with nothing to install beside it, and main.js, the bin.
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "esbuild";
+
+// Dependencies in CommonJS expect these to be there.
+const CJS_BRIDGE = `import { createRequire as __createRequire } from "node:module";
+const require = __createRequire(import.meta.url);`;
+
+// A file cannot cache its own compilation, so the bin turns the cache on and then loads the server.
+function launcher(engines) {
+  return `#!/usr/bin/env node
+import { enableCompileCache } from "node:module";
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+const fits = (major === 22 && minor >= 23) || (major === 24 && minor >= 15) || major >= 26;
+if (!fits) {
+  process.stderr.write(\`This server needs Node ${engines}; this is \${process.version}. Install a newer Node, or run it as: npx -p node@24 -p <package> <command>.\\n\`);
+  process.exit(1);
+}
+enableCompileCache();
+await import("./app.js");
+`;
+}
+
+export async function bundle({ entry, dist, engines }) {
+  mkdirSync(dist, { recursive: true });
+  await build({
+    entryPoints: [entry],
+    outfile: join(dist, "app.js"),
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    target: "node22",
+    minifySyntax: true,
+    minifyWhitespace: true,
+    legalComments: "none",
+    banner: { js: CJS_BRIDGE },
+    // the SQLite adapter's default driver is never used: ours over node:sqlite is
+    alias: { "better-sqlite3": join(import.meta.dirname, "no-native-driver.mjs") },
+    // drivers of other runtimes, behind imports that never run here
+    external: ["pg-native", "bun:sqlite"],
+    logLevel: "warning",
+  });
+  writeFileSync(join(dist, "main.js"), launcher(engines));
+  chmodSync(join(dist, "main.js"), 0o755);
+}
