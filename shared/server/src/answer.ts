@@ -8,6 +8,9 @@ import type { Log } from "./log.ts";
  */
 export const ANSWER_BYTES_MAX = 20_000;
 
+/** Left for what the server adds to every answer. */
+const ENVELOPE_BYTES = 1_000;
+
 /** A domain's answer as the protocol carries it: structured, and the same as compact text. */
 export function answer(structured: JsonObject): CallToolResult {
   const text = JSON.stringify(structured);
@@ -48,7 +51,7 @@ function unforeseen(error: unknown, tool: string, log: Log): SwarmError {
  * As many items as fit into `bytes` of JSON, at least one.
  * A list that is cut so goes on at the cursor of the last item that was kept.
  */
-export function fit<T>(items: readonly T[], bytes: number): T[] {
+export function fit<T>(items: readonly T[], bytes: number = ANSWER_BYTES_MAX - ENVELOPE_BYTES): T[] {
   const kept: T[] = [];
   let used = 0;
   for (const item of items) {
@@ -64,4 +67,16 @@ export function cut(text: string, max: number): { text: string; cutChars?: numbe
   if (text.length <= max) return { text };
   const end = text.charCodeAt(max - 1) >= 0xd800 && text.charCodeAt(max - 1) <= 0xdbff ? max - 1 : max;
   return { text: text.slice(0, end), cutChars: text.length - end };
+}
+
+/** Scales at which `shrinkToFit` builds, the first one generous. */
+const SCALES = [4, 2, 1, 0.5, 0.25, 0.1];
+/** The answer that `build` makes at the largest scale at which it fits; its cut fields say how to read the rest. */
+export function shrinkToFit<T>(build: (scale: number) => T): T {
+  let made = build(SCALES[0] ?? 1);
+  for (const scale of SCALES.slice(1)) {
+    if (Buffer.byteLength(JSON.stringify(made)) <= ANSWER_BYTES_MAX - ENVELOPE_BYTES) return made;
+    made = build(scale);
+  }
+  return made;
 }

@@ -1,4 +1,4 @@
-export { ANSWER_BYTES_MAX, cut, fit } from "./answer.ts";
+export { ANSWER_BYTES_MAX, cut, fit, shrinkToFit } from "./answer.ts";
 export { type Config, commonGitDirectory, readConfig } from "./config.ts";
 export type { Domain, Host, ServerDefinition } from "./definition.ts";
 export * as fields from "./fields.ts";
@@ -7,5 +7,5 @@ export type { Log } from "./log.ts";
 export { closeWithin, endOf, orExplain, runServer, shownStore } from "./main.ts";
 export { MountedServer, type Selection } from "./mount.ts";
 export { SwarmProcess } from "./process.ts";
-export { type Effects, READS, type Tool, type ToolContext, toolsFor, WRITES } from "./tool.ts";
+export { type Effects, READS, type Tool, type ToolContext, type ToolSpec, toolsFor, WRITES } from "./tool.ts";
 export { packageVersion } from "./version.ts";

@@ -31,7 +31,7 @@ export interface ToolContext {
 
 type Shape = z.ZodRawShape;
 
-interface ToolSpec<Domain, I extends Shape, O extends Shape> {
+export interface ToolSpec<Domain, I extends Shape, O extends Shape> {
   /** snake_case, verb first. */
   name: string;
   title: string;
