@@ -104,14 +104,23 @@ export class MountedServer<D extends Domain = Domain> {
     const call = onceCall({ store, caller }, once);
     const output = await tool.handle(domain, input, { call, caller, signal: origin.signal, progress: origin.progress });
     const complete = { ...output, caller: { agentId: caller.agentId, verified: caller.verified } };
-    const checked = tool.output.parse(tool.untrusted.length > 0 ? { ...complete, untrusted: tool.untrusted } : complete);
-    return answer(checked as JsonObject);
+    const untrusted = tool.untrusted.filter((path) => holds(output, path.split(".")));
+    return answer(tool.output.parse(untrusted.length > 0 ? { ...complete, untrusted } : complete) as JsonObject);
   }
 
   async close(): Promise<void> {
     const domain = await this.#domain?.catch(() => undefined); // one that never opened holds nothing
     await domain?.close();
   }
+}
+
+/** Whether there is anything at a path such as `tasks[].title`. */
+function holds(value: unknown, [step, ...rest]: readonly string[]): boolean {
+  if (step === undefined) return value !== undefined;
+  if (typeof value !== "object" || value === null) return false;
+  if (!step.endsWith("[]")) return holds((value as JsonObject)[step], rest);
+  const items = (value as JsonObject)[step.slice(0, -2)];
+  return Array.isArray(items) && items.some((item) => holds(item, rest));
 }
 
 /** The name of an HTTP caller that gave none; it may read. */
