@@ -2,7 +2,6 @@ import { manualClock } from "@mcp-swarm/core";
 import { MemoryStore, prefixRange, type Store } from "@mcp-swarm/store";
 import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
-import { verifies } from "../../../test/requirements.ts";
 import {
   extendReservation,
   findConflicts,
@@ -39,7 +38,6 @@ async function rowsLeft(): Promise<string[]> {
 
 describe("reserving files", () => {
   test("an overlapping claim is told which glob, whose, until when and for which task", async () => {
-    verifies("TASK-22");
     await reserve("r1", "ann", ["src/**", "docs/a.md"], { taskId: "task-1" });
     const outcome = await reserve("r2", "ben", ["test/**", "src/{a,b}.ts"]);
     expect(outcome).toEqual({

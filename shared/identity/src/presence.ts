@@ -138,7 +138,14 @@ interface Kept {
   announcement: Announcement;
 }
 
-const NOTHING: Announcement = { capabilities: [] };
+/** What one said counts from when it said it; one that said nothing never outdoes another process of its agent. */
+function announced(before: Kept | undefined, said: Announcement | undefined, now: number): Kept {
+  return {
+    sinceAt: before?.sinceAt ?? now,
+    announcedAt: said ? now : (before?.announcedAt ?? 0),
+    announcement: said ?? before?.announcement ?? { capabilities: [] },
+  };
+}
 
 /** Renewals that fit in one lease, and tries that fit between two of them once one failed. */
 const RENEWALS_PER_LEASE = 3;
@@ -154,7 +161,7 @@ export class Presence {
   /** HTTP agent → when this process last touched it, by its own clock, oldest first. */
   readonly #touched = new Map<string, number>();
   #timer: Disposable | undefined;
-  #renewing: Promise<void> | undefined;
+  #last: Promise<void> = Promise.resolve();
 
   constructor(options: PresenceOptions) {
     this.#options = options;
@@ -169,23 +176,21 @@ export class Presence {
     if (announcement) checkAnnouncement(announcement);
     if (caller.processId === undefined) return this.#writeHttp(caller.agentId, announcement);
     const agentId = checkAgentId(caller.agentId);
-    const before = this.#kept.get(agentId);
-    if (!before && this.#kept.size >= PROCESS_AGENTS_MAX) {
-      throw new SwarmError("limit_exceeded", `One process holds at most ${PROCESS_AGENTS_MAX} agents.`, {
-        hint: "Use fewer subagent names: a name may be used again once its work is done.",
+    await this.#oneAtATime(async () => {
+      const before = this.#kept.get(agentId);
+      if (!before && this.#kept.size >= PROCESS_AGENTS_MAX) {
+        throw new SwarmError("limit_exceeded", `One process holds at most ${PROCESS_AGENTS_MAX} agents.`, {
+          hint: "Use fewer subagent names: a name may be used again once its work is done.",
+        });
+      }
+      const kept = await this.#options.store.transact((tx) => {
+        const next = announced(before, announcement, tx.now);
+        this.#put(tx, agentId, this.#options.processId, next);
+        return next;
       });
-    }
-    const kept = await this.#options.store.transact((tx) => {
-      const next: Kept = {
-        sinceAt: before?.sinceAt ?? tx.now,
-        announcedAt: announcement || !before ? tx.now : before.announcedAt,
-        announcement: announcement ?? before?.announcement ?? NOTHING,
-      };
-      this.#put(tx, agentId, this.#options.processId, next);
-      return next;
+      this.#kept.set(agentId, kept);
+      this.#arm(this.#options.leaseMs / RENEWALS_PER_LEASE);
     });
-    this.#kept.set(agentId, kept);
-    this.#arm(this.#options.leaseMs / RENEWALS_PER_LEASE);
   }
 
   /** Notes that an HTTP caller is there, at most once per third of a lease. Callers with a process need none: it renews. */
@@ -210,14 +215,22 @@ export class Presence {
 
   /** Ends this process's part in the agent's life at once, or in all its agents' when none is named. */
   async leave(agentId?: string): Promise<void> {
-    const leaving = agentId === undefined ? [...this.#kept.keys()] : [agentId].filter((id) => this.#kept.has(id));
-    for (const id of leaving) this.#kept.delete(id);
-    if (this.#kept.size === 0) this.#disarm();
-    await this.#renewing; // a renewal under way must not bring back what leaves
-    if (leaving.length === 0) return;
-    await this.#options.store.transact((tx) => {
-      for (const id of leaving) tx.delete(`${agentPrefix(id)}${segment(this.#options.processId)}`);
+    await this.#oneAtATime(async () => {
+      const leaving = agentId === undefined ? [...this.#kept.keys()] : [agentId].filter((id) => this.#kept.has(id));
+      for (const id of leaving) this.#kept.delete(id);
+      if (this.#kept.size === 0) this.#disarm();
+      if (leaving.length === 0) return;
+      await this.#options.store.transact((tx) => {
+        for (const id of leaving) tx.delete(`${agentPrefix(id)}${segment(this.#options.processId)}`);
+      });
     });
+  }
+
+  /** Writes of this process's rows in the order asked: a renewal must not bring back what was left or said before. */
+  #oneAtATime(work: () => Promise<void>): Promise<void> {
+    const done = this.#last.then(work);
+    this.#last = done.catch(() => {}); // whoever asked for it is told
+    return done;
   }
 
   #put(tx: Transaction, agentId: string, processId: string, kept: Kept): void {
@@ -239,11 +252,7 @@ export class Presence {
         const before = tx.get(key)?.value as PresenceRecord | undefined;
         const fresh = before && tx.now - before.seenAt < this.#options.leaseMs / RENEWALS_PER_LEASE;
         if (fresh && !announcement) return;
-        this.#put(tx, agentId, HTTP_PROCESS, {
-          sinceAt: before?.sinceAt ?? tx.now,
-          announcedAt: announcement || !before ? tx.now : before.announcedAt,
-          announcement: announcement ?? before?.announcement ?? NOTHING,
-        });
+        this.#put(tx, agentId, HTTP_PROCESS, announced(before, announcement, tx.now));
       },
       { prefetch: { keys: [key] } },
     );
@@ -256,9 +265,7 @@ export class Presence {
   #arm(delayMs: number): void {
     this.#timer ??= this.#options.clock.timer(delayMs, () => {
       this.#timer = undefined;
-      this.#renewing = this.#renew().finally(() => {
-        this.#renewing = undefined;
-      });
+      void this.#oneAtATime(() => this.#renew());
     });
   }
 
@@ -267,7 +274,9 @@ export class Presence {
     this.#timer = undefined;
   }
 
+  /** Never rejects. */
   async #renew(): Promise<void> {
+    if (this.#kept.size === 0) return;
     const betweenMs = this.#options.leaseMs / RENEWALS_PER_LEASE;
     let nextMs = betweenMs;
     try {
@@ -279,7 +288,7 @@ export class Presence {
       nextMs = betweenMs / RETRIES_PER_RENEWAL;
       this.#options.onError(error);
     }
-    if (this.#kept.size > 0) this.#arm(nextMs);
+    this.#arm(nextMs);
   }
 }
 
