@@ -1,4 +1,4 @@
-import type { Clock, JsonObject, Random } from "@mcp-swarm/core";
+import { type Clock, type JsonObject, type Random, SwarmError } from "@mcp-swarm/core";
 import { fromOrdered, ordered, prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
 
 export interface DueEntry {
@@ -50,10 +50,9 @@ export class DueIndex {
     return taken;
   }
 
-  /** The earliest entry, due or not. */
-  async head(store: Store): Promise<DueEntry | undefined> {
-    const [entry] = await store.scan(prefixRange(this.prefix, 1));
-    return entry && this.#read(entry);
+  /** The earliest entries, due or not. */
+  async first(store: Store, limit: number): Promise<DueEntry[]> {
+    return (await store.scan(prefixRange(this.prefix, limit))).map((entry) => this.#read(entry));
   }
 
   #read({ key, value }: { key: string; value: unknown }): DueEntry {
@@ -73,7 +72,14 @@ export interface MaintenanceJob {
   run(): Promise<number>;
 }
 
-/** A job that handles what falls due in an index, up to `limit` entries a transaction. */
+/** Entries whose handling failed, at most so many, are left out for so many runs: one bad record must not hold up the rest. */
+const SET_ASIDE_MAX = 100;
+const SET_ASIDE_RUNS = 60;
+
+/**
+ * A job that handles what falls due in an index, up to `limit` entries a transaction. When that fails for a cause that a
+ * repetition does not mend, each entry is tried alone, and what fails is set aside for about a minute and reported.
+ */
 export function dueJob(options: {
   name: string;
   store: Store;
@@ -83,26 +89,64 @@ export function dueJob(options: {
   handle: (tx: Transaction, entry: DueEntry) => void;
 }): MaintenanceJob {
   const { store, index, limit } = options;
+  const aside = new Set<string>();
+  let runs = 0;
+
+  const inIndex = (entry: DueEntry) => !aside.has(entry.key);
+  const handleNow = (tx: Transaction, entries: readonly DueEntry[]) => {
+    for (const entry of entries) {
+      tx.delete(entry.key);
+      options.handle(tx, entry);
+    }
+  };
+  /** Ms until the next entry is due; a cheap read before any transaction, as most rounds find nothing to write. */
+  const untilNext = async () => {
+    const next = (await index.first(store, aside.size + 1)).find(inIndex);
+    return next ? Math.max(0, next.dueAt - (await store.now())) : Number.POSITIVE_INFINITY;
+  };
+
   return {
     name: options.name,
     async run() {
-      const head = await index.head(store); // a cheap read first: most rounds find nothing to write
-      if (!head) return Number.POSITIVE_INFINITY;
-      const wait = head.dueAt - (await store.now());
+      runs = (runs + 1) % SET_ASIDE_RUNS;
+      if (runs === 0) aside.clear();
+      const wait = await untilNext();
       if (wait > 0) return wait;
-      const taken = await store.transact((tx) => {
-        const entries = index.takeDue(tx, tx.now, limit);
-        for (const entry of entries) options.handle(tx, entry);
-        return entries.length;
-      });
-      return taken === limit ? 0 : ((await nextWait(store, index)) ?? Number.POSITIVE_INFINITY);
+      const taken = await store
+        .transact((tx) => {
+          const entries = index
+            .due(tx, tx.now, limit + aside.size)
+            .filter(inIndex)
+            .slice(0, limit);
+          handleNow(tx, entries);
+          return entries.length;
+        })
+        .catch(async (error: unknown) => {
+          if (error instanceof SwarmError && error.retryable) throw error;
+          const failures = await handleEach();
+          if (failures.length > 0) throw failures[0];
+          return limit;
+        });
+      return taken === limit ? 0 : untilNext();
     },
   };
-}
 
-async function nextWait(store: Store, index: DueIndex): Promise<number | undefined> {
-  const head = await index.head(store);
-  return head && Math.max(0, head.dueAt - (await store.now()));
+  async function handleEach(): Promise<unknown[]> {
+    const failures: unknown[] = [];
+    const now = await store.now();
+    for (const entry of (await index.first(store, limit + aside.size)).filter(inIndex)) {
+      if (entry.dueAt > now) break;
+      try {
+        await store.transact((tx) => {
+          if (tx.get(entry.key)) handleNow(tx, [entry]);
+        });
+      } catch (error) {
+        failures.push(error);
+        if (aside.size < SET_ASIDE_MAX) aside.add(entry.key);
+      }
+    }
+    return failures;
+  }
 }
 
 /** A round starts at the latest this long after the one before ended, chance included: what others put is seen in time. */

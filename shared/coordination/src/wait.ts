@@ -2,7 +2,7 @@ import { type Clock, SwarmError, WAIT_MS_MAX } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 
 /** What one attempt came to: a value, or nothing yet and, when known, in how many ms something falls due. */
-export type Attempt<T> = { value: T } | { againInMs?: number };
+export type Attempt<T> = { value: T } | { value?: never; againInMs?: number };
 
 export interface WaitOptions<T> {
   store: Pick<Store, "watch">;
@@ -39,7 +39,7 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
   signal?.throwIfAborted();
   if (waitMs === 0) {
     const result = await options.attempt();
-    return "value" in result ? result.value : undefined;
+    return result.value;
   }
 
   using stack = new DisposableStack();
@@ -75,7 +75,7 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
   for (;;) {
     woken = false;
     const result = await options.attempt();
-    if ("value" in result) return result.value;
+    if (result.value !== undefined) return result.value;
     signal?.throwIfAborted();
     if (over) return undefined;
 

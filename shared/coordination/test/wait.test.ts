@@ -75,7 +75,8 @@ describe("waiting", () => {
   test("looks again when something falls due, though nobody commits", async () => {
     const start = clock.now();
     const wait = waiting({
-      attempt: async () => (clock.now() >= start + 700 ? { value: "due" } : { againInMs: start + 700 - clock.now() }),
+      attempt: async (): Promise<Attempt<string>> =>
+        clock.now() >= start + 700 ? { value: "due" } : { againInMs: start + 700 - clock.now() },
     });
     await clock.advance(699);
     expect(wait.outcome()).toBe("waiting");
@@ -150,7 +151,7 @@ describe("waiting", () => {
       let letGo = () => {};
       const wait = waiting({
         signal: cancel.signal,
-        attempt: async () => {
+        attempt: async (): Promise<Attempt<string>> => {
           await new Promise<void>((resolve) => (letGo = resolve));
           return brings ? { value: "written" } : {};
         },
@@ -216,7 +217,10 @@ describe("waiting", () => {
       store: { watch: (prefix, wake) => kept(store.watch(prefix, wake)) },
       clock: { now: clock.now, timer },
       onProgress: () => {},
-      attempt: async () => ({ ...(await look()), againInMs: 50 }),
+      attempt: async () => {
+        const found = await look();
+        return "value" in found ? found : { againInMs: 50 };
+      },
     });
     await clock.advance(6_000);
     expect(open.size).toBeGreaterThanOrEqual(3); // the watch, the end, the progress
