@@ -88,9 +88,10 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
         rouse();
       }),
     );
-    if (result.againInMs !== undefined && result.againInMs < waitMs) {
+    const againInMs = "againInMs" in result ? result.againInMs : undefined;
+    if (againInMs !== undefined && againInMs < waitMs) {
       timers.use(
-        clock.timer(Math.max(ATTEMPT_GAP_MS, result.againInMs), () => {
+        clock.timer(Math.max(ATTEMPT_GAP_MS, againInMs), () => {
           due = true;
           rouse();
         }),
