@@ -12,7 +12,7 @@ const TASKS = {
   check: [["tsc", "-b"], ["biome", "check", "--error-on-warnings", "."], ["knip"], BUILD, ["node", "scripts/lint-packages.mjs"]],
   format: [["biome", "check", "--write", "."]],
   bench: [BUILD, ["node", "bench/run.ts"]],
-  demo: [BUILD, ["node", "test/demo/main.ts"]],
+  demo: [BUILD, ["node", "demo/main.ts"]],
 };
 
 const [name, ...args] = process.argv.slice(2);

@@ -15,7 +15,9 @@ const SHOWN = { description: 1_600, parameters: 600, output: 600, checkpoint: 40
 const CONTEXT_SHOWN = 1_000;
 const CONTEXT_ITEM_SHOWN = 500;
 const BRIEF_DESCRIPTION = 160;
-/** Most ids, files and changes shown of each. */
+/** Bytes for the globs of a task. */
+const FILES_BYTES = 3_000;
+/** Most blockers, results and changes shown of each. */
 const LISTED = 20;
 
 /** The fields of a task that `get_task` reads in parts. */
@@ -65,21 +67,19 @@ export function full(task: TaskRecord, scale = 1): z.input<typeof taskFull> {
   const { backoff, requiredCapabilities, blockedBy, files, parameters, output, expectedOutput, checkpoint, ...rest } = task;
   const view: z.input<typeof taskFull> = {
     ...rest,
-    dependencies: task.dependencies.slice(0, LISTED),
+    dependencies: [...task.dependencies],
     description: shown("description", task.description),
     ...(requiredCapabilities.length === 0 ? {} : { requiredCapabilities: [...requiredCapabilities] }),
-    ...(files === undefined ? {} : { files: files.slice(0, LISTED) }),
+    ...(files === undefined ? {} : { files: fit(files, FILES_BYTES) }),
     ...(blockedBy === undefined ? {} : { blockedBy: blockedBy.slice(0, LISTED) }),
     ...(expectedOutput === undefined ? {} : { expectedOutput: shown("expectedOutput", expectedOutput) }),
     ...(parameters === undefined ? {} : { parameters: shown("parameters", parameters) }),
     ...(checkpoint === undefined ? {} : { checkpoint: shown("checkpoint", checkpoint) }),
     ...(output === undefined ? {} : { output: shown("output", output) }),
   };
-  for (const field of ["dependencies", "files"] as const) {
-    const all = task[field] ?? [];
-    if (all.length > LISTED)
-      lost.push({ field, missingChars: all.slice(LISTED).join("").length, readOn: `${all.length} in all` });
-  }
+  const filesLost = files?.slice(view.files?.length) ?? [];
+  if (filesLost.length > 0)
+    lost.push({ field: "files", missingChars: filesLost.join("").length, readOn: `${files?.length} globs in all` });
   if (task.error?.message !== undefined) {
     const { text, cutChars } = cut(task.error.message, Math.ceil(SHOWN.note * scale));
     if (cutChars !== undefined) missing("error", cutChars, text.length);
