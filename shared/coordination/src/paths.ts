@@ -213,30 +213,50 @@ function setsMeet(a: CharSet, b: CharSet): boolean {
   return a.some(([lowA, highA]) => b.some(([lowB, highB]) => lowA <= highB && lowB <= highA));
 }
 
-/** Whether some sequence is matched by both patterns, given what stands for any run and when two single parts meet. */
+/**
+ * Whether some sequence is matched by both patterns, given what stands for any run and when two single parts meet. Walks the
+ * pairs of places that both can have come to, from the start, so that plain text that differs ends it at once.
+ */
 function patternsMeet<P>(
   a: readonly P[],
   b: readonly P[],
   isRun: (part: P) => boolean,
   partsMeet: (a: P, b: P) => boolean,
 ): boolean {
-  // meets[j]: whether what is left of a from i on meets what is left of b from j on; built from the ends
-  let below: boolean[] = [];
-  for (let i = a.length; i >= 0; i--) {
-    const meets: boolean[] = new Array(b.length + 1).fill(false);
-    for (let j = b.length; j >= 0; j--) {
-      const partA = a[i];
+  // here[j]: place j in b goes with place i in a; `low` is the first such j
+  let here = new Uint8Array(b.length + 2);
+  let next = new Uint8Array(b.length + 2);
+  here[0] = 1;
+  let low = 0;
+  for (let i = 0; i < a.length; i++) {
+    const partA = a[i] as P;
+    const runA = isRun(partA);
+    let nextLow = b.length + 1;
+    for (let j = low; j <= b.length; j++) {
+      if (here[j] === 0) continue;
       const partB = b[j];
-      if (partA === undefined && partB === undefined) meets[j] = true;
-      else if (partA !== undefined && isRun(partA))
-        meets[j] = below[j] === true || (partB !== undefined && meets[j + 1] === true);
-      else if (partB !== undefined && isRun(partB))
-        meets[j] = meets[j + 1] === true || (partA !== undefined && below[j] === true);
-      else if (partA !== undefined && partB !== undefined) meets[j] = below[j + 1] === true && partsMeet(partA, partB);
+      let to = -1; // where b stands once a has moved on
+      if (runA || (partB !== undefined && isRun(partB))) {
+        if (partB !== undefined) here[j + 1] = 1; // a run takes b's part in, or b's run stood for nothing
+        to = j;
+      } else if (partB !== undefined && partsMeet(partA, partB)) to = j + 1;
+      if (to < 0) continue;
+      next[to] = 1;
+      if (to < nextLow) nextLow = to;
     }
-    below = meets;
+    if (nextLow > b.length) return false;
+    here.fill(0);
+    [here, next] = [next, here];
+    low = nextLow;
   }
-  return below[0] === true;
+  // a is used up: what is left of b must be able to stand for nothing
+  for (let j = low; j <= b.length; j++) {
+    if (here[j] === 0) continue;
+    const partB = b[j];
+    if (partB === undefined) return true;
+    if (isRun(partB)) here[j + 1] = 1;
+  }
+  return false;
 }
 
 const isStar = (token: Token) => token === "star";

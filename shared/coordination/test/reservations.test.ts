@@ -1,5 +1,8 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { manualClock } from "@mcp-swarm/core";
-import { MemoryStore, prefixRange, type Store } from "@mcp-swarm/store";
+import { MemoryStore, openStore, prefixRange, type Store } from "@mcp-swarm/store";
 import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import {
@@ -147,6 +150,34 @@ describe("reserving files", () => {
   });
 });
 
+describe("over SQLite, with two connections", () => {
+  test("of many that want overlapping files at once, no two have them", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "reservations-"));
+    try {
+      const url = `sqlite:${join(folder, "swarm.db")}`;
+      const stores = [await openStore(url), await openStore(url)];
+      const wanted = ["src/**", "src/a.ts", "src/[a-c].ts", "**/*.ts", "lib/x/y.ts", "lib/**", "lib/*/z.ts", "docs", "docs/x/**"];
+      const outcomes = await Promise.all(
+        Array.from({ length: 36 }, (_, n) => {
+          const glob = wanted[n % wanted.length] as string;
+          const request = { id: `r${n}`, holder: `agent-${n}`, globs: [glob], mode: "exclusive" as const };
+          const through = stores[n % 2] as Store;
+          return through.transact((tx) => reserveFiles(tx, { ...request, expiresAt: tx.now + 60_000 }));
+        }),
+      );
+      const won = outcomes.flatMap((outcome) => (outcome.ok ? outcome.reservation.globs : []));
+      expect(won.length).toBeGreaterThan(0);
+      for (const [n, a] of won.entries()) for (const b of won.slice(n + 1)) expect(globsOverlap(a, b), `${a} ${b}`).toBe(false);
+      for (const outcome of outcomes) expect(outcome.ok || outcome.conflicts.length > 0).toBe(true);
+      // whatever lost does overlap something that won
+      for (const glob of wanted) expect(won.some((winner) => globsOverlap(winner, glob))).toBe(true);
+      for (const one of stores) await one.close();
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+});
+
 describe("finding what overlaps", () => {
   test("holders of paths are found for all paths at once", async () => {
     await reserve("r1", "ann", ["app/[id]/page.tsx"]);
@@ -182,6 +213,13 @@ describe("finding what overlaps", () => {
     for (let n = 0; n < 1_000; n++) await reserve(`r${n}`, `agent-${n}`, [`src/f${n}`], { mode: "shared" });
     await expect(reserve("all", "ann", ["src/**"], { mode: "shared" })).rejects.toMatchObject({ code: "limit_exceeded" });
     expect(await reserve("one", "ann", ["src/f7"])).toMatchObject({ ok: false });
+  });
+
+  test("globs made to be slow are refused before they hold others up", async () => {
+    for (let n = 0; n < 100; n++) await reserve(`r${n}`, `agent-${n}`, [`${"*a".repeat(124)}${n}.x`], { mode: "shared" });
+    const slow = Array.from({ length: 64 }, (_, n) => `${"*b".repeat(124)}${n}.y`);
+    await expect(reserve("slow", "ann", slow)).rejects.toMatchObject({ code: "limit_exceeded" });
+    expect(await reserve("plain", "ann", ["src/a.ts", "docs/**"])).toMatchObject({ ok: true });
   });
 
   test("every key fits, whatever the names", async () => {
