@@ -1,5 +1,6 @@
-// Bundles one server: app.js, one ESM file with nothing to install beside it, and main.js, the bin.
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+// Bundles one server: main.js, the bin; app.js, what every start needs; and a chunk for each part that is loaded when it is
+// first used (an engine, HTTP, the command line). Nothing has to be installed beside them.
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
 
@@ -23,11 +24,15 @@ await import("./app.js");
 }
 
 export async function bundle({ entry, dist, engines }) {
+  rmSync(dist, { recursive: true, force: true }); // no chunk of an older build stays
   mkdirSync(dist, { recursive: true });
   await build({
-    entryPoints: [entry],
-    outfile: join(dist, "app.js"),
+    entryPoints: { app: entry },
+    outdir: dist,
     bundle: true,
+    // in one file, everything that any part imports from Node would be loaded at the start, HTTP and its fetch included
+    splitting: true,
+    chunkNames: "[name]-[hash]",
     platform: "node",
     format: "esm",
     target: "node22",

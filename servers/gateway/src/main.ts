@@ -5,13 +5,12 @@ import {
   MountedServer,
   orExplain,
   packageVersion,
-  parseAddress,
   readConfig,
   type ServerDefinition,
   SwarmProcess,
-  serveHttp,
   shownStore,
 } from "@mcp-swarm/server";
+import { parseAddress, serveHttp } from "@mcp-swarm/server/http";
 import { definition as taskCoordination } from "@mcp-swarm/task-coordination";
 import { Command } from "commander";
 import { mountingHelp } from "./mounting-help.ts";

@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { SwarmError } from "@mcp-swarm/core";
 import { checkAgentId } from "@mcp-swarm/identity";
 import envPaths from "env-paths";
-import { z } from "zod";
+import * as z from "zod";
 import { LOG_LEVELS } from "./log.ts";
 
 /** What the environment says, checked. */

@@ -1,5 +1,5 @@
 import { ID_MAX, type Json, PAGE_MAX, WAIT_MS_MAX } from "@mcp-swarm/core";
-import { z } from "zod";
+import * as z from "zod";
 
 /** The fields that tools are made of, each with its bound. Text is checked for NUL and broken Unicode by `vet` (input.ts). */
 

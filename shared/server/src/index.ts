@@ -2,7 +2,6 @@ export { ANSWER_BYTES_MAX, cut, fit, shrinkToFit } from "./answer.ts";
 export { type Config, commonGitDirectory, readConfig } from "./config.ts";
 export type { Domain, Host, ServerDefinition } from "./definition.ts";
 export * as fields from "./fields.ts";
-export { type HttpAddress, type HttpServing, parseAddress, serveHttp } from "./http.ts";
 export type { Log } from "./log.ts";
 export { closeWithin, endOf, orExplain, runServer, shownStore } from "./main.ts";
 export { MountedServer, type Selection } from "./mount.ts";

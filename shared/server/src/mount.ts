@@ -7,7 +7,7 @@ import {
   Server,
   type Tool as ToolDefinition,
 } from "@modelcontextprotocol/server";
-import { z } from "zod";
+import * as z from "zod";
 import { answer, refusal } from "./answer.ts";
 import type { Domain, ServerDefinition } from "./definition.ts";
 import { parseInput } from "./input.ts";

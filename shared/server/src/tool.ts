@@ -1,6 +1,6 @@
 import type { JsonObject } from "@mcp-swarm/core";
 import type { Call, Caller } from "@mcp-swarm/identity";
-import { z } from "zod";
+import * as z from "zod";
 import { idempotencyKey } from "./fields.ts";
 
 /** What a tool says of itself to the host (MCP's tool annotations); all four are always given. */

@@ -1,5 +1,5 @@
 import { WRITES } from "@mcp-swarm/server";
-import { z } from "zod";
+import * as z from "zod";
 import { fromInput } from "./add-tasks.ts";
 import { defineTool } from "./define.ts";
 import { newTask, status } from "./schemas.ts";

@@ -1,5 +1,5 @@
 import { fit, WRITES } from "@mcp-swarm/server";
-import { z } from "zod";
+import * as z from "zod";
 import type { NewTask } from "../new-task.ts";
 import { TASKS_PER_CALL_MAX } from "../task-record.ts";
 import { defineTool } from "./define.ts";

@@ -1,5 +1,5 @@
 import { shrinkToFit, WRITES } from "@mcp-swarm/server";
-import { z } from "zod";
+import * as z from "zod";
 import type { ClaimAnswer } from "../claims.ts";
 import { defineTool } from "./define.ts";
 import { context, taskFull, taskId, taskTexts, workerId } from "./schemas.ts";

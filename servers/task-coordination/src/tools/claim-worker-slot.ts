@@ -1,5 +1,5 @@
 import { WRITES } from "@mcp-swarm/server";
-import { z } from "zod";
+import * as z from "zod";
 import { defineTool } from "./define.ts";
 import { workerId } from "./schemas.ts";
 

@@ -1,5 +1,5 @@
 import { fields, READS } from "@mcp-swarm/server";
-import { z } from "zod";
+import * as z from "zod";
 import { defineTool } from "./define.ts";
 import { status, taskBrief } from "./schemas.ts";
 import { page } from "./views.ts";

@@ -1,6 +1,6 @@
 import { SwarmError } from "@mcp-swarm/core";
 import { cut, READS, shrinkToFit } from "@mcp-swarm/server";
-import { z } from "zod";
+import * as z from "zod";
 import { defineTool } from "./define.ts";
 import { context, history, taskFull, taskId, taskTexts } from "./schemas.ts";
 import { changes, contextView, full, LONG_FIELDS, longText } from "./views.ts";

@@ -1,6 +1,6 @@
 /** The fields that several tools share: what callers give, and what they get. */
 import { fields } from "@mcp-swarm/server";
-import { z } from "zod";
+import * as z from "zod";
 import {
   ATTEMPTS_MAX,
   CAPABILITIES_MAX,

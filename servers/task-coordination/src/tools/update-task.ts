@@ -1,5 +1,5 @@
 import { fields, WRITES } from "@mcp-swarm/server";
-import { z } from "zod";
+import * as z from "zod";
 import { NOTE_CHARS_MAX } from "../task-record.ts";
 import { defineTool } from "./define.ts";
 import { fencingToken, taskBrief, taskId, workerId } from "./schemas.ts";
