@@ -1,13 +1,14 @@
-/** A host as users have it: an official client with a stdio server process of its own. */
+/** A host as users have it: an official client with a stdio server process of its own, or one that reaches a server over HTTP. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type ClientOptions, Client as ClientV2 } from "@modelcontextprotocol/client";
+import { type ClientOptions, Client as ClientV2, StreamableHTTPClientTransport as HttpV2 } from "@modelcontextprotocol/client";
 import { StdioClientTransport as StdioV2 } from "@modelcontextprotocol/client/stdio";
 import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport as StdioV1 } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { StreamableHTTPClientTransport as HttpV1 } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const ROOT = join(import.meta.dirname, "..", "..");
+export const ROOT = join(import.meta.dirname, "..", "..");
 
 /** `v1`: the maintenance line's client, revision 2025-11-25. `v2`: the stable line's, either revision. */
 export type Era = "v1" | "v2-legacy" | "v2-modern";
@@ -30,6 +31,9 @@ export interface HostOptions {
   store?: string;
   args?: readonly string[];
   env?: Record<string, string>;
+  /** What starts the server instead of this Node, with the arguments before `args`. */
+  command?: string;
+  prefix?: readonly string[];
 }
 
 export interface CallOptions {
@@ -38,11 +42,47 @@ export interface CallOptions {
   timeout?: number;
 }
 
+export interface ToolListing {
+  name: string;
+  title?: string;
+  description?: string;
+  inputSchema: Record<string, unknown>;
+  outputSchema?: Record<string, unknown>;
+  annotations?: Record<string, unknown>;
+}
+
 /** The least of both clients' `Client` that the tests use. */
 interface AnyClient {
   callTool(request: { name: string; arguments: Record<string, unknown> }, options?: CallOptions): Promise<unknown>;
-  listTools(): Promise<{ tools: { name: string; [key: string]: unknown }[] }>;
+  listTools(): Promise<{ tools: ToolListing[] }>;
+  getInstructions(): string | undefined;
   close(): Promise<void>;
+}
+
+const CLIENT_INFO = { name: "test-host", version: "1.0.0" };
+
+/** An official client of one era, connected. */
+async function connect(era: Era, transports: { v1: () => StdioV1 | HttpV1; v2: () => StdioV2 | HttpV2 }): Promise<AnyClient> {
+  if (era === "v1") {
+    const v1 = new ClientV1(CLIENT_INFO);
+    await v1.connect(transports.v1() as Parameters<typeof v1.connect>[0]);
+    return {
+      callTool: (request, options) => v1.callTool(request, undefined, options as Parameters<typeof v1.callTool>[2]),
+      listTools: async () => (await v1.listTools()) as { tools: ToolListing[] },
+      getInstructions: () => v1.getInstructions(),
+      close: () => v1.close(),
+    };
+  }
+  const negotiation: ClientOptions = era === "v2-modern" ? { versionNegotiation: { mode: "auto" } } : {};
+  const v2 = new ClientV2(CLIENT_INFO, negotiation);
+  await v2.connect(transports.v2());
+  if (v2.getProtocolEra() !== (era === "v2-modern" ? "modern" : "legacy")) throw new Error(`Not connected as ${era}`);
+  return {
+    callTool: (request, options) => v2.callTool(request, options as Parameters<typeof v2.callTool>[1]),
+    listTools: async () => (await v2.listTools()) as { tools: ToolListing[] },
+    getInstructions: () => v2.getInstructions(),
+    close: () => v2.close(),
+  };
 }
 
 export class Host {
@@ -61,9 +101,10 @@ export class Host {
   /** Starts the server's bin with nothing inherited but PATH and HOME, and connects. */
   static async start(options: HostOptions = {}): Promise<Host> {
     const { server = "task-coordination", era = "v2-modern", agent, store, args = [], env = {} } = options;
+    const { command = process.execPath, prefix = [binOf(server)] } = options;
     const transportOptions = {
-      command: process.execPath,
-      args: [binOf(server), ...args],
+      command,
+      args: [...prefix, ...args],
       env: {
         PATH: process.env.PATH ?? "",
         HOME: process.env.HOME ?? "",
@@ -73,48 +114,35 @@ export class Host {
       },
       stderr: "pipe" as const,
     };
-    const info = { name: "test-host", version: "1.0.0" };
-    let client: AnyClient;
-    let transport: StdioV1 | StdioV2;
-    if (era === "v1") {
-      const v1 = new ClientV1(info);
-      transport = new StdioV1(transportOptions);
-      const listening = Host.#listen(transport);
-      await v1.connect(transport).catch((error: unknown) => Host.#explain(error, listening));
-      client = {
-        callTool: (request, callOptions) => v1.callTool(request, undefined, callOptions as Parameters<typeof v1.callTool>[2]),
-        listTools: () => v1.listTools(),
-        close: () => v1.close(),
-      };
-      return Host.#made(client, transport, agent, listening);
-    }
-    const negotiation: ClientOptions = era === "v2-modern" ? { versionNegotiation: { mode: "auto" } } : {};
-    const v2 = new ClientV2(info, negotiation);
-    transport = new StdioV2(transportOptions);
-    const listening = Host.#listen(transport);
-    await v2.connect(transport).catch((error: unknown) => Host.#explain(error, listening));
-    client = {
-      callTool: (request, callOptions) => v2.callTool(request, callOptions as Parameters<typeof v2.callTool>[1]),
-      listTools: () => v2.listTools(),
-      close: () => v2.close(),
-    };
-    return Host.#made(client, transport, agent, listening);
-  }
-
-  static #listen(transport: StdioV1 | StdioV2): { text: string } {
     const heard = { text: "" };
-    transport.stderr?.on("data", (chunk: Buffer) => {
-      heard.text += chunk.toString();
+    let transport: StdioV1 | StdioV2 | undefined;
+    const listen = <T extends StdioV1 | StdioV2>(made: T): T => {
+      made.stderr?.on("data", (chunk: Buffer) => {
+        heard.text += chunk.toString();
+      });
+      transport = made;
+      return made;
+    };
+    try {
+      const client = await connect(era, {
+        v1: () => listen(new StdioV1(transportOptions)),
+        v2: () => listen(new StdioV2(transportOptions)),
+      });
+      return new Host(client, transport?.pid ?? -1, agent, heard);
+    } catch (error) {
+      throw new Error(`The server did not answer. Its stderr:\n${heard.text}`, { cause: error });
+    }
+  }
+
+  /** A host that reaches a server over Streamable HTTP; it says who it is in the `Swarm-Agent` header. */
+  static async http(url: string, options: { era?: Era; agent?: string } = {}): Promise<Host> {
+    const { era = "v2-modern", agent } = options;
+    const requestInit = agent === undefined ? {} : { headers: { "Swarm-Agent": agent } };
+    const client = await connect(era, {
+      v1: () => new HttpV1(new URL(url), { requestInit }),
+      v2: () => new HttpV2(new URL(url), { requestInit }),
     });
-    return heard;
-  }
-
-  static #explain(error: unknown, heard: { text: string }): never {
-    throw new Error(`The server did not answer. Its stderr:\n${heard.text}`, { cause: error });
-  }
-
-  static #made(client: AnyClient, transport: StdioV1 | StdioV2, agent: string | undefined, heard: { text: string }): Host {
-    return new Host(client, transport.pid ?? -1, agent, heard);
+    return new Host(client, -1, agent, { text: "(the server is another process)" });
   }
 
   get stderr(): string {

@@ -67,6 +67,9 @@ export async function serveHttp(
 
   const server = createServer((request, response) => {
     if (!hostAllowed(request, response) || !originAllowed(request, response)) return;
+    if (!isOwnPage(request)) {
+      return send(response, 403, { error: "permission_denied", message: "The page that asks is not one of this server's." });
+    }
     const path = new URL(request.url ?? "/", "http://localhost").pathname;
     if (path === "/health" || path === "/api/health") return health(request, response, process_, mounts);
     const mount = handlers.get(path);
@@ -113,6 +116,11 @@ export async function serveHttp(
 /** Over HTTP in an open swarm the name comes from a header, on trust, and nothing tells whether the caller still lives. */
 function callerOf(headers: Headers | undefined): Caller {
   return { agentId: headers?.get("swarm-agent") ?? ANONYMOUS, verified: false, processId: undefined };
+}
+
+/** A page of another local program (a development server on another port) is as foreign as any: its Origin is not where it asks. */
+function isOwnPage({ headers: { origin, host } }: IncomingMessage): boolean {
+  return origin === undefined || (URL.canParse(origin) && new URL(origin).host === host?.toLowerCase());
 }
 
 function isAgentId(name: string | string[]): boolean {
