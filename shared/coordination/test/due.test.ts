@@ -111,7 +111,8 @@ describe("maintenance", () => {
     const start = clock.now();
     let mended = false;
     await store.transact((tx) => {
-      for (let n = 0; n < 12; n++) index.put(tx, start + n, n % 5 === 1 ? `bad-${n}` : `good-${n}`);
+      for (let n = 0; n < 12; n++) index.put(tx, start + n, n < 6 ? `bad-${n}` : `good-${n}`);
+      index.put(tx, start + 90 * MAINTENANCE_INTERVAL_MS, "good-later");
     });
     const loop = maintenance();
     loop.add(
@@ -129,13 +130,13 @@ describe("maintenance", () => {
     loop.start();
     await clock.advance(5 * MAINTENANCE_INTERVAL_MS);
     const done = async () => (await store.scan({ from: "done/", before: "done0", limit: 100 })).length;
-    expect(await done()).toBe(9);
-    expect(await index.first(store, 10)).toHaveLength(3);
+    expect(await done()).toBe(6);
+    expect(await index.first(store, 10)).toHaveLength(7);
     expect(errors[0]).toBe("wake: its record fails the checksum");
     expect(errors.length).toBeLessThan(10);
     mended = true;
     await clock.advance(120 * MAINTENANCE_INTERVAL_MS);
-    expect(await done()).toBe(12);
+    expect(await done()).toBe(13);
     expect(await index.first(store, 10)).toEqual([]);
     await loop.stop();
   });

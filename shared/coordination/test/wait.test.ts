@@ -57,6 +57,18 @@ describe("waiting", () => {
     expect(wait.outcome()).toEqual({ value: "here" });
   });
 
+  test("one wake leads to one more look", async () => {
+    const wait = waiting();
+    await clock.advance(100);
+    await put("box/noise");
+    await clock.advance(5_000);
+    expect(attempts).toBe(2);
+    await put("box/noise");
+    await clock.advance(4_000);
+    expect(attempts).toBe(3);
+    expect(wait.outcome()).toBe("waiting");
+  });
+
   test("ends without a value when its time is over", async () => {
     const wait = waiting({ waitMs: 3_000 });
     await clock.advance(2_999);

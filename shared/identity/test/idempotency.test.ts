@@ -1,5 +1,8 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { IDEMPOTENCY_TTL_MS, type Json, type ManualClock, manualClock, SwarmError } from "@mcp-swarm/core";
-import { MemoryStore, type Store, type Transaction } from "@mcp-swarm/store";
+import { MemoryStore, openStore, type Store, type Transaction } from "@mcp-swarm/store";
 import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
@@ -80,6 +83,21 @@ describe("a call with an idempotency key", () => {
     const answers = await Promise.all(Array.from({ length: 8 }, () => onceCall(ann, once("k")).transact(add)));
     expect(new Set(answers.map((answer) => answer.sum))).toEqual(new Set([1]));
     expect(await sum()).toBe(1);
+  });
+
+  test("made at once through two connections to one SQLite file executes once", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "idempotency-"));
+    try {
+      const url = `sqlite:${join(folder, "swarm.db")}`;
+      const stores = [await openStore(url), await openStore(url)];
+      const call = (n: number) => onceCall({ store: stores[n % 2] as Store, caller: caller("ann") }, once(`k${n % 5}`));
+      const answers = await Promise.all(Array.from({ length: 40 }, (_, n) => call(n).transact(add)));
+      for (const [n, answer] of answers.entries()) expect(answer).toEqual(answers[n % 5]);
+      expect((await stores[0]?.get("sum/x"))?.value).toBe(5);
+      for (const one of stores) await one.close();
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
   });
 
   test("an engine that runs the plan again still records what the last run did", async () => {
