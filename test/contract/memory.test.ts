@@ -1,4 +1,4 @@
-import { MemoryStore } from "@mcp-swarm/store";
+import { MemoryStore } from "@mcp-swarm/store/memory";
 import { contractSuite } from "./suite.ts";
 
 contractSuite(

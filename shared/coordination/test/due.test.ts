@@ -1,5 +1,6 @@
 import { type ManualClock, manualClock, seededRandom } from "@mcp-swarm/core";
-import { MemoryStore, type Store } from "@mcp-swarm/store";
+import type { Store } from "@mcp-swarm/store";
+import { MemoryStore } from "@mcp-swarm/store/memory";
 import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import { DueIndex, dueJob, MAINTENANCE_INTERVAL_MS, Maintenance, type MaintenanceJob } from "../src/index.ts";

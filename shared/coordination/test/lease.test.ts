@@ -1,5 +1,6 @@
 import { type ManualClock, manualClock, SwarmError } from "@mcp-swarm/core";
-import { MemoryStore, type Store, type Transaction } from "@mcp-swarm/store";
+import type { Store, Transaction } from "@mcp-swarm/store";
+import { MemoryStore } from "@mcp-swarm/store/memory";
 import { beforeEach, describe, expect, test } from "vitest";
 import { HELD_LEASES_MAX, type HeldLease, type Holdings, LeaseKeeper, type LeaseKind } from "../src/index.ts";
 

@@ -2,7 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { manualClock } from "@mcp-swarm/core";
-import { MemoryStore, openStore, prefixRange, type Store } from "@mcp-swarm/store";
+import { openStore, prefixRange, type Store } from "@mcp-swarm/store";
+import { MemoryStore } from "@mcp-swarm/store/memory";
 import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import {

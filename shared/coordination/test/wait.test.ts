@@ -1,5 +1,6 @@
 import { type ManualClock, manualClock, WAIT_MS_MAX } from "@mcp-swarm/core";
-import { MemoryStore, type Store } from "@mcp-swarm/store";
+import type { Store } from "@mcp-swarm/store";
+import { MemoryStore } from "@mcp-swarm/store/memory";
 import { beforeEach, describe, expect, test } from "vitest";
 import { type Attempt, type WaitOptions, waitFor } from "../src/index.ts";
 

@@ -1,5 +1,6 @@
 import { type ManualClock, manualClock, SwarmError, seededRandom } from "@mcp-swarm/core";
-import { MemoryStore, prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
+import { prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
+import { MemoryStore } from "@mcp-swarm/store/memory";
 import fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import { checkAgentId, deriveAgentId, type LiveAgent, liveAgentIn, liveAgentsIn, Presence } from "../src/index.ts";

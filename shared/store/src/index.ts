@@ -9,5 +9,4 @@ export {
   type TransactOptions,
 } from "./contract.ts";
 export { fromOrdered, KEY_BYTES_MAX, ordered, prefixRange, segment } from "./keys.ts";
-export { MemoryStore } from "./memory.ts";
 export { type OpenOptions, openStore, sqlitePath } from "./open.ts";

@@ -1,7 +1,8 @@
 import { LeaseKeeper } from "@mcp-swarm/coordination";
 import { type ManualClock, manualClock, seededRandom } from "@mcp-swarm/core";
 import { type Call, plainCall } from "@mcp-swarm/identity";
-import { MemoryStore, type Store } from "@mcp-swarm/store";
+import type { Store } from "@mcp-swarm/store";
+import { MemoryStore } from "@mcp-swarm/store/memory";
 import { type TaskCoordination, type TaskCoordinationOptions, taskCoordination } from "../../src/task-coordination.ts";
 
 export const LEASE_MS = 15_000;
