@@ -29,7 +29,22 @@ export const jsonObject = () => z.record(z.string().max(128), json());
 export const limit = z.int().min(1).max(PAGE_MAX).exactOptional().describe("Page size, default 50");
 export const cursor = z.string().max(512).exactOptional().describe("nextCursor of the page before");
 export const waitMs = z.int().min(0).max(WAIT_MS_MAX).exactOptional().describe("Wait up to this long");
-export const idempotencyKey = z.string().min(1).max(128).exactOptional().describe("Makes a retry safe");
+export const idempotencyKey = z.string().min(1).max(128).exactOptional();
+
+const namedOnlySchemas = new WeakSet<object>();
+
+/**
+ * An object whose optional fields another tool's definition describes: here they are only named, because a model pays for
+ * each definition. They are checked all the same.
+ */
+export function namedOnly<T extends z.ZodObject>(schema: T): T {
+  namedOnlySchemas.add(schema);
+  return schema;
+}
+
+export function isNamedOnly(schema: object): boolean {
+  return namedOnlySchemas.has(schema);
+}
 
 /** Output counterparts. */
 export const nextCursor = z.string().exactOptional();

@@ -10,6 +10,7 @@ import {
 import * as z from "zod";
 import { answer, refusal } from "./answer.ts";
 import type { Domain, ServerDefinition } from "./definition.ts";
+import { isNamedOnly } from "./fields.ts";
 import { parseInput } from "./input.ts";
 import type { SwarmProcess } from "./process.ts";
 import type { Tool } from "./tool.ts";
@@ -145,8 +146,22 @@ function toDefinition<D>(tool: Tool<D>): ToolDefinition {
 }
 
 function jsonSchema(schema: z.ZodObject, io: "input" | "output"): ToolDefinition["inputSchema"] {
-  const { $schema, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: "any" });
+  const { $schema, ...rest } = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: "any",
+    override: ({ zodSchema, jsonSchema }) => shorten(jsonSchema, isNamedOnly(zodSchema)),
+  });
   return rest as ToolDefinition["inputSchema"];
+}
+
+/** Leaves out what a model does not need: it pays for each character of a definition in every conversation. */
+function shorten(schema: z.core.JSONSchema.BaseSchema, namedOnly: boolean): void {
+  if (schema.enum) delete schema.type; // the values say it
+  if (schema.minLength === 1) delete schema.minLength; // nobody means an empty text; it is refused all the same
+  if (!namedOnly) return;
+  for (const name of Object.keys(schema.properties ?? {})) {
+    if (schema.properties && !schema.required?.includes(name)) schema.properties[name] = {};
+  }
 }
 
 /** A protocol server for one connection (stdio) or one request (HTTP); `callerOf` says who is at its other end. */

@@ -1,4 +1,4 @@
-import { fit, WRITES } from "@mcp-swarm/server";
+import { fields, fit, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
 import type { NewTask } from "../new-task.ts";
 import { TASKS_PER_CALL_MAX } from "../task-record.ts";
@@ -8,7 +8,7 @@ import { newTask, status } from "./schemas.ts";
 /** Up to how many tasks each comes with its status. */
 const STATUS_SHOWN_MAX = 100;
 
-const task = z.strictObject(newTask);
+const task = fields.namedOnly(z.strictObject(newTask));
 
 /** The tool's short names as the domain's. */
 export function fromInput({ output, deadline, notBefore, ...rest }: z.output<typeof task>): NewTask {

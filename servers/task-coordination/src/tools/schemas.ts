@@ -17,11 +17,14 @@ import {
 
 const { id, text, label, whole, timeMs, json, jsonObject } = fields;
 
+/** More claims than one task can see: a thousand a second for thirty years. */
+const FENCING_TOKEN_MAX = 1_000_000_000_000;
+
 export const taskId = id();
 export const capabilities = z.array(label()).max(CAPABILITIES_MAX);
 export const status = z.enum(TASK_STATUSES);
 export const workerId = fields.agentId().exactOptional().describe("A subagent of yours; else you");
-export const fencingToken = z.int().min(1).exactOptional().describe("From the claim");
+export const fencingToken = whole(1, FENCING_TOKEN_MAX).exactOptional().describe("From the claim");
 
 /** What a task is added from. */
 export const newTask = {
