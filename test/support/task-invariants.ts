@@ -197,6 +197,13 @@ function tallyProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<st
     for (const task of members) for (const change of task.history) countEvents(happened, change);
     if (!same(happened, events)) wrong.push(`Counts of ${scope} by event: ${told(happened)}, kept ${told(events)}`);
   }
+  if ([...tasks.values()].some(({ historyDropped }) => historyDropped > 0)) return wrong;
+  const byAgent = new Map<string, Counts>();
+  for (const task of tasks.values()) countForHolders(byAgent, task);
+  for (const scope of new Set([...byAgent.keys(), ...[...kept.keys()].filter((name) => name.startsWith("agent."))])) {
+    const [happened, events] = [byAgent.get(scope) ?? {}, kept.get(scope)?.events ?? {}];
+    if (!same(happened, events)) wrong.push(`Counts of ${scope}: ${told(happened)}, kept ${told(events)}`);
+  }
   return wrong;
 }
 
@@ -216,6 +223,23 @@ function countEvents(counts: Counts, { event, to }: TaskChange): void {
   if (name !== undefined) add(counts, name);
   if (event === "attempt_failed" || event === "timed_out" || event === "lease_expired") {
     add(counts, to === "failed" ? "failed" : "retried");
+  }
+}
+
+const COUNTED_FOR_HOLDER = new Set(["done", "timedOut", "expired", "givenBack", "failed", "retried"]);
+
+/** How its attempts ended counts for whoever held it. */
+function countForHolders(byAgent: Map<string, Counts>, { history }: StoredTask): void {
+  let holder: string | undefined;
+  for (const change of history) {
+    if (change.event === "claimed") holder = change.by;
+    if (holder === undefined) continue;
+    const happened: Counts = {};
+    countEvents(happened, change);
+    const scope = segment(`agent.${holder}`);
+    const counts = byAgent.get(scope) ?? {};
+    for (const name of Object.keys(happened)) if (COUNTED_FOR_HOLDER.has(name)) add(counts, name);
+    byAgent.set(scope, counts);
   }
 }
 
