@@ -21,10 +21,10 @@ const AT_BYTES_MAX = 120;
 const AT_DEPTH_MAX = 8;
 
 /**
- * Work of comparing globs in one transaction, which holds others up: the sum of products of lengths. Enough for 64 plain globs
- * against a thousand reservations; with globs made to be slow it is some tenths of a second.
+ * Work of comparing globs in one transaction, which holds others up: the sum of products of lengths. Enough for 16 globs of 30
+ * characters against a thousand reservations beneath their folders; with globs made to be slow it is a tenth of a second.
  */
-const COMPARING_MAX = 64_000_000;
+const COMPARING_MAX = 16_000_000;
 
 /** Longest reason, in characters. */
 export const REASON_MAX = 500;

@@ -108,7 +108,7 @@ describe("maintenance", () => {
     expect(errors).toEqual([]);
   });
 
-  test("one bad record does not hold up the rest, and is tried again later", async () => {
+  test.each([4, 40])("bad records do not hold up the rest, %j at a time, and are tried again later", async (limit) => {
     const start = clock.now();
     let mended = false;
     await store.transact((tx) => {
@@ -121,7 +121,7 @@ describe("maintenance", () => {
         name: "wake",
         store,
         index,
-        limit: 4,
+        limit,
         handle(tx, { id }) {
           if (id.startsWith("bad") && !mended) throw new Error("its record fails the checksum");
           tx.put(`done/${id}`, true);
