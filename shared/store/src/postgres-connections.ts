@@ -28,6 +28,9 @@ export const OUTAGE_MS_MAX = 30_000;
 const RECONNECT_PAUSE_MS = 20;
 const RECONNECT_PAUSE_MS_MAX = 500;
 
+/** How long no further connection is asked for after the server had none. */
+const CROWDED_MS = 5_000;
+
 /** Most operations of one process that wait for a connection. */
 const WAITING_MAX = 20_000;
 
@@ -38,16 +41,25 @@ export interface Statement {
   values: unknown[];
 }
 
+/** Random bytes are drawn for so many ids at once: asking the system for eight costs as much as for thousands. */
+const IDS_DRAWN = 256;
+let drawn = Buffer.alloc(0);
+
 /** Positive and below 2^63, as text. */
 export function randomId(): string {
-  return (randomBytes(8).readBigUInt64BE() >> 1n).toString();
+  if (drawn.length === 0) drawn = randomBytes(IDS_DRAWN * 8);
+  const id = drawn.readBigUInt64BE() >> 1n;
+  drawn = drawn.subarray(8);
+  return id.toString();
 }
 
 /** A commit that was sent and whose answer is not there yet. */
-interface Pending {
+export interface Pending {
   session: string;
   before: string;
   id: string;
+  /** What the session is set to if the commit did not take place; the same when the question is repeated. */
+  fence: string;
 }
 
 /**
@@ -74,7 +86,11 @@ export class Slot {
 
   async connect(): Promise<void> {
     if (this.#client) return;
-    this.#client = await connect(this.#target, () => this.drop());
+    let mine: pg.Client | undefined;
+    mine = await connect(this.#target, () => {
+      if (mine && this.#client === mine) this.drop(); // a late word of an earlier connection says nothing of this one
+    });
+    this.#client = mine;
   }
 
   /** @throws ConnectionLost, or the server's error when the connection is still good */
@@ -127,18 +143,17 @@ export class Slot {
   }
 
   /** Whether a commit whose answer was lost took place; after `false` it never will. The slot must be connected again. */
-  async settle({ session, before, id }: Pending): Promise<boolean> {
-    const fence = randomId();
+  async settle({ session, before, id, fence }: Pending): Promise<boolean> {
     const { rows } = await this.query({
       name: "mcp_swarm_settle",
       text: `SELECT ${quoted(this.#target.schema)}.mcp_swarm_settle_v1($1, $2, $3, $4)`,
       values: [session, before, id, fence],
     });
     const state: unknown = rows[0]?.[0];
-    this.forgetSession(); // a lost answer of this question would leave the session where nobody knows
+    this.forgetSession();
     if (state === "committed") return true;
     if (state === "fenced") return false;
-    throw new SwarmError("internal", "The store cannot tell whether a commit took place: its session is gone.", {
+    throw new SwarmError("internal", "The store cannot tell whether a commit took place: others have used its session.", {
       hint: "Read what the call should have changed before it is repeated.",
       retryable: false,
     });
@@ -192,9 +207,11 @@ export class Connections {
   readonly #target: PostgresTarget;
   readonly #free: Slot[] = [];
   readonly #all = new Set<Slot>();
-  readonly #waiting: { resolve: (slot: Slot) => void; reject: (error: unknown) => void }[] = [];
+  readonly #waiting: ((slot: Slot) => void)[] = [];
   readonly #max: number;
   #named: boolean;
+  /** By `performance.now()`: until then the server is not asked for more connections. */
+  #crowdedUntil = 0;
   #closed = false;
   #sweeper: NodeJS.Timeout | undefined;
   #quiet: (() => void) | undefined;
@@ -215,12 +232,34 @@ export class Connections {
    * `OUTAGE_MS_MAX`; `work` itself decides what is safe to repeat.
    */
   async use<T>(work: (slot: Slot) => Promise<T>): Promise<T> {
-    const slot = await this.#take();
+    const slot = await this.#connected();
     try {
-      await this.reconnect(slot, performance.now() + OUTAGE_MS_MAX);
       return await work(slot);
     } finally {
       this.#give(slot);
+    }
+  }
+
+  async #connected(): Promise<Slot> {
+    for (;;) {
+      const slot = await this.#take();
+      try {
+        await slot.connect();
+        return slot;
+      } catch (error) {
+        if (isOutOfConnections(error) && [...this.#all].some((other) => other !== slot && other.connected)) {
+          this.#retire(slot); // the server has no more: those that we have serve all
+          continue;
+        }
+        try {
+          if (!isPassing(error)) throw error;
+          await this.reconnect(slot, performance.now() + OUTAGE_MS_MAX);
+          return slot;
+        } catch (last) {
+          this.#give(slot);
+          throw last;
+        }
+      }
     }
   }
 
@@ -234,8 +273,7 @@ export class Connections {
         await slot.connect();
       } catch (error) {
         if (!isPassing(error) || performance.now() + pause > deadline) throw error;
-        // a second connection may be more than the server has; this one then waits for its turn as well
-        await sleep(pause * (0.5 + Math.random()) * (isOutOfConnections(error) ? 2 : 1));
+        await sleep(pause * (0.5 + Math.random()));
       }
     }
   }
@@ -265,7 +303,8 @@ export class Connections {
     if (this.#closed) throw new SwarmError("unavailable", "The store is closed.");
     const free = this.#free.pop(); // the one used last: the others may close
     if (free) return free;
-    if (this.#all.size < this.#max) {
+    const max = performance.now() < this.#crowdedUntil ? Math.max(1, this.#all.size) : this.#max;
+    if (this.#all.size < max) {
       const slot = new Slot(this.#target, () => this.#named);
       this.#all.add(slot);
       this.#sweeper ??= setInterval(() => this.#closeIdle(), IDLE_MS_MAX / 2).unref();
@@ -276,18 +315,24 @@ export class Connections {
         hint: "Send fewer calls at once, then try again.",
       });
     }
-    return await new Promise<Slot>((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    return await new Promise<Slot>((resolve) => this.#waiting.push(resolve));
   }
 
   #give(slot: Slot): void {
     slot.idleSince = performance.now();
     const next = this.#waiting.shift();
     if (next) {
-      next.resolve(slot);
+      next(slot);
       return;
     }
     this.#free.push(slot);
-    if (this.#closed && this.#free.length === this.#all.size) this.#quiet?.();
+    if (this.#free.length === this.#all.size) this.#quiet?.();
+  }
+
+  #retire(slot: Slot): void {
+    this.#all.delete(slot);
+    this.#crowdedUntil = performance.now() + CROWDED_MS;
+    if (this.#free.length === this.#all.size) this.#quiet?.();
   }
 
   #closeIdle(): void {

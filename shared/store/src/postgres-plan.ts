@@ -66,8 +66,8 @@ export class Reads {
   }
 }
 
-/** Thrown to leave a plan that reads what is not known yet; the plan runs again with it. */
-class ReadMissing extends Error {}
+/** Thrown to leave a plan that reads what is not known yet; the plan runs again with it. One for all: nobody reads its stack. */
+const READ_MISSING = new Error("a read that is not known yet");
 
 /** NUL cannot be in a key, and PostgreSQL's text cannot hold it: what lies behind `x\0…` lies behind `x` or begins with `x\x01`. */
 function storable(bound: string): string {
@@ -240,7 +240,7 @@ export class PlanRun implements Transaction {
 
   #miss(request: ReadRequest): never {
     this.missing = request;
-    throw new ReadMissing();
+    throw READ_MISSING;
   }
 
   #stagedEntry(key: string): Entry | undefined {

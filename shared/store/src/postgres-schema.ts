@@ -251,7 +251,8 @@ BEGIN
   UPDATE ${s}.mcp_swarm_session SET last = fence_id, used = now() WHERE id = session AND last = before_id;
   IF FOUND THEN RETURN 'fenced'; END IF;
   SELECT last INTO stands FROM ${s}.mcp_swarm_session WHERE id = session;
-  RETURN CASE stands WHEN commit_id THEN 'committed' WHEN fence_id THEN 'fenced' ELSE 'unknown' END;
+  -- without its session no commit takes place, and one that took place keeps its session for days
+  RETURN CASE WHEN stands = commit_id THEN 'committed' WHEN stands = fence_id OR stands IS NULL THEN 'fenced' ELSE 'unknown' END;
 END $fn$;
 `;
 }

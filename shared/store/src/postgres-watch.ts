@@ -134,9 +134,11 @@ export class Watch {
       heard = resolve;
     });
     const token = `probe ${randomId()}`;
+    let mine: pg.Client | undefined;
     const client = await connect(this.#target, () => {
-      if (this.#listener === client) this.#listener = undefined;
+      if (mine && this.#listener === mine) this.#listener = undefined;
     });
+    mine = client;
     client.on("notification", ({ payload }) => {
       const [from, ...keys] = parsePayload(payload);
       if (keys[0] === token) heard(true);

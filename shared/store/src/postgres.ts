@@ -6,7 +6,7 @@ import type { Entry, KeyRange, Snapshot, Store, Transaction, TransactOptions } f
 import { FORMAT_KEY, refuseNewerFormat } from "./format.ts";
 import { splitKey } from "./keys.ts";
 import { type KeyvRows, keyvOverRows } from "./keyv-view.ts";
-import { Connections, OUTAGE_MS_MAX, randomId, Slot } from "./postgres-connections.ts";
+import { Connections, OUTAGE_MS_MAX, type Pending, randomId, Slot } from "./postgres-connections.ts";
 import { ConnectionLost, isLostStatement, isMissingTable, isRetry, postgresError } from "./postgres-errors.ts";
 import {
   commitArguments,
@@ -385,7 +385,7 @@ export class PostgresStore implements Store, KeyvRows {
         throw error;
       }
       attempt.reads = new Reads();
-      if (!(await this.#settle(slot, { session: session.id, before: session.last, id }))) return false;
+      if (!(await this.#settle(slot, { session: session.id, before: session.last, id, fence: randomId() }))) return false;
       this.#committed(run, id, true);
       return true;
     }
@@ -416,6 +416,7 @@ export class PostgresStore implements Store, KeyvRows {
   async #conflict<T>(attempt: Attempt<T>, run: PlanRun, locks: Locks, changed: string): Promise<void> {
     const keys = [...run.checks.keys()];
     let lasting = false;
+    let pickLost = false;
     for (const item of changed.split(",")) {
       if (item === "1") {
         await this.#loadFormat();
@@ -425,6 +426,7 @@ export class PostgresStore implements Store, KeyvRows {
       if (key !== undefined && run.picked.has(key)) {
         this.#spread = Math.min(this.#spread * 2, PICK_WIDTH_MAX);
         this.#calmPicks = 0;
+        pickLost = true;
       } else if (key !== undefined && run.fromRecent.has(key)) {
         this.#recent.delete(key);
         remember(this.#contended, key);
@@ -438,10 +440,11 @@ export class PostgresStore implements Store, KeyvRows {
     for (const [id, range] of known.ranges) if (range.pick) known.ranges.delete(id); // chosen anew, from a wider front
     attempt.reads = new Reads();
     attempt.hints = known;
-    attempt.lockFirst = lasting ? union(locks, attempt.lockFirst) : undefined;
+    // what was read by way of a picked entry has most likely changed with it, and the next try picks another
+    attempt.lockFirst = lasting && !pickLost ? union(locks, attempt.lockFirst) : undefined;
   }
 
-  async #settle(slot: Slot, pending: { session: string; before: string; id: string }): Promise<boolean> {
+  async #settle(slot: Slot, pending: Pending): Promise<boolean> {
     const until = performance.now() + OUTAGE_MS_MAX;
     for (;;) {
       try {
@@ -459,6 +462,7 @@ export class PostgresStore implements Store, KeyvRows {
     const known = attempt.reads.request();
     for (const key of attempt.hints.keys) known.keys.add(key);
     for (const [id, range] of attempt.hints.ranges) known.ranges.set(id, range);
+    await slot.session(); // entered by a transaction of its own: the one that begins here may be taken back
     attempt.held = locks;
     attempt.reads = new Reads();
     const [keys, modes] = lockArguments(locks);
