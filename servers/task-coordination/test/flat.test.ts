@@ -1,0 +1,111 @@
+import { seededRandom } from "@mcp-swarm/core";
+import { plainCall } from "@mcp-swarm/identity";
+import { type Entry, MemoryStore, type Store, type Transaction } from "@mcp-swarm/store";
+import { expect, test } from "vitest";
+import { verifies } from "../../../test/requirements.ts";
+import { hostOn, swarm } from "./support/swarm.ts";
+
+const FEW = 200;
+const MANY = 20_000;
+
+/** Counts the entries that are read and written, whatever way. */
+function counted(store: MemoryStore): { store: Store; touched: () => number } {
+  let entries = 0;
+  const one = <T extends Entry | undefined>(entry: T): T => {
+    entries++;
+    return entry;
+  };
+  const several = <T>(found: T[]): T[] => {
+    entries += 1 + found.length;
+    return found;
+  };
+  const transaction = (tx: Transaction): Transaction => ({
+    now: tx.now,
+    get: (key) => one(tx.get(key)),
+    scan: (range) => several(tx.scan(range)),
+    pick: (range, share) => one(tx.pick(range, share)),
+    put: (key, value, options) => {
+      entries++;
+      tx.put(key, value, options);
+    },
+    delete: (key) => {
+      entries++;
+      tx.delete(key);
+    },
+  });
+  return {
+    touched: () => entries,
+    store: {
+      engine: store.engine,
+      location: store.location,
+      transact: (plan) => store.transact((tx) => plan(transaction(tx))),
+      get: async (key) => one(await store.get(key)),
+      getMany: async (keys) => several(await store.getMany(keys)),
+      scan: async (range) => several(await store.scan(range)),
+      watch: (prefix, wake) => store.watch(prefix, wake),
+      now: () => store.now(),
+      keyv: (namespace) => store.keyv(namespace),
+      snapshot: (read) => store.snapshot(read),
+      sweep: (limit) => store.sweep(limit),
+      close: () => store.close(),
+    },
+  };
+}
+
+/** How many entries each operation touches in a store with so many tasks in every status. */
+async function costs(count: number): Promise<Record<string, number>> {
+  const { clock } = swarm();
+  const memory = new MemoryStore({ clock });
+  const { store, touched } = counted(memory);
+  const worker = hostOn(store, "worker", { clock, seed: 1, remote: true });
+  const call = plainCall(store, { agentId: "worker", verified: false, processId: undefined });
+  const random = seededRandom(count);
+  for (let added = 0; added < count; added += 200) {
+    const tasks = Array.from({ length: 200 }, (_, at) => ({
+      id: `t${added + at}`,
+      description: "x",
+      priority: random.integer(10),
+      ...(at % 4 === 3 ? { dependencies: [`t${added + at - 1}`] } : {}),
+      ...(at % 4 === 1 ? { notBeforeAt: clock.now() + 1_000_000 } : {}),
+    }));
+    await worker.tasks.addMany(call, { tasks });
+  }
+  for (let at = 0; at < count; at += 16) {
+    await worker.claims.claimTask(call, { taskId: `t${at}` });
+    if (at % 32 === 0) await worker.claims.update(call, { taskId: `t${at}`, status: "done" });
+  }
+
+  const cost: Record<string, number> = {};
+  const measure = async (name: string, work: () => Promise<unknown>) => {
+    const before = touched();
+    await work();
+    cost[name] = touched() - before;
+  };
+  await worker.claims.claimNext(call, {}); // the queue of this process is known from here on
+  let taskId = "";
+  await measure("claim next", async () => {
+    taskId = (await worker.claims.claimNext(call, {}))?.task.id ?? "";
+  });
+  await measure("renew", () => worker.claims.renew(call, { taskId }));
+  await measure("done", () => worker.claims.update(call, { taskId, status: "done", output: 1 }));
+  await measure("claim", () =>
+    worker.claims.claimTask(call, { taskId: "t4" }).catch(() => worker.claims.claimTask(call, { taskId: "t8" })),
+  );
+  await measure("add", () => worker.tasks.add(call, { description: "x" }));
+  await measure("cancel", () => worker.tasks.cancel(call, { taskId: "t1" }));
+  await measure("list", () => worker.tasks.list(call, { limit: 20 }));
+  await measure("list by status", () => worker.tasks.list(call, { status: "available", limit: 20 }));
+  await measure("list available", () => worker.tasks.available(call, { limit: 20 }));
+  await measure("get", () => worker.tasks.get(call, { taskId: "t2" }));
+  await measure("maintain", () => worker.maintain());
+  await measure("sweep", () => worker.tasks.sweepEnded(store, { olderThanMs: 0, limit: 1 }));
+  return cost;
+}
+
+test("no operation touches more entries because there are more tasks", async () => {
+  verifies("TASK-21");
+  const few = await costs(FEW);
+  const many = await costs(MANY);
+  expect(many).toEqual(few);
+  expect(Math.max(...Object.values(few))).toBeLessThan(100);
+});
