@@ -130,6 +130,8 @@ export class RawHost {
   readonly strays: string[] = [];
   stderr = "";
   #nextId = 1;
+  /** Told of each message, and with undefined of the end. */
+  readonly #listeners = new Set<(message: Message | undefined) => void>();
   readonly #ended: Promise<void>;
 
   constructor(server: string, env: Record<string, string | undefined>, args: readonly string[] = []) {
@@ -141,6 +143,9 @@ export class RawHost {
     });
     createInterface({ input: child.stdout }).on("line", (line) => this.#heard(line));
     this.#ended = new Promise((resolve) => child.once("close", () => resolve()));
+    void this.#ended.then(() => {
+      for (const listener of this.#listeners) listener(undefined);
+    });
   }
 
   #heard(line: string): void {
@@ -148,6 +153,7 @@ export class RawHost {
       const message = JSON.parse(line) as Message;
       if (message.jsonrpc !== "2.0") throw new Error("no protocol message");
       this.messages.push(message);
+      for (const listener of this.#listeners) listener(message);
     } catch {
       this.strays.push(line.slice(0, 200));
     }
@@ -181,16 +187,24 @@ export class RawHost {
     return await this.answer(id);
   }
 
+  /** The response to a request that was written, whenever it comes. */
   async answer(id: number): Promise<Message> {
-    return await eventually(
-      `an answer to request ${id} (stderr: ${this.stderr.slice(-2_000)})`,
-      () => {
-        const found = this.messages.find((message) => message.id === id && message.method === undefined);
-        if (!found && !this.alive) throw new Error(`The server ended:\n${this.stderr}`);
-        return found;
-      },
-      ANSWER_MS_MAX,
-    );
+    const isAnswer = (message: Message) => message.id === id && message.method === undefined;
+    const known = this.messages.find(isAnswer);
+    if (known) return known;
+    return await new Promise<Message>((resolve, reject) => {
+      const failed = (what: string) =>
+        reject(new Error(`${what} before an answer to request ${id}. Its stderr:\n${this.stderr}`));
+      const late = setTimeout(() => failed(`${ANSWER_MS_MAX} ms passed`), ANSWER_MS_MAX);
+      const settle = (message: Message | undefined) => {
+        if (message !== undefined && !isAnswer(message)) return;
+        clearTimeout(late);
+        this.#listeners.delete(settle);
+        if (message) resolve(message);
+        else failed("The server ended");
+      };
+      this.#listeners.add(settle);
+    });
   }
 
   /** The handshake of a host of the 2025 protocol. */
