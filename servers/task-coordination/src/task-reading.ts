@@ -151,11 +151,16 @@ export async function listTasks(store: Store, filter: ListTasks): Promise<TaskPa
     (type === undefined || task.type === type) &&
     (claimedBy === undefined || (isHeld(task) && task.claim?.by === claimedBy));
 
+  // an index by one thing alone holds nothing else: then a page is read as it is, and one entry more to know that there is more
+  const filters = [status, workflowId, type, claimedBy].filter((value) => value !== undefined).length;
+  const exact = filters === 0 || (filters === 1 && type === undefined && status !== "claimed" && status !== "working");
+
   let after = filter.cursor === undefined ? undefined : decodeCursor({ list, prefix }, filter.cursor);
   const page: StoredTask[] = [];
   let more = true;
   for (let looked = 0; more && page.length < limit && looked < LOOKED_AT_MAX; ) {
-    const size = Math.min(LOOKED_AT_MAX - looked, Math.max(limit - page.length, PAGE_DEFAULT));
+    const room = limit - page.length + 1;
+    const size = Math.min(LOOKED_AT_MAX - looked, exact ? room : Math.max(room, PAGE_DEFAULT));
     const entries = await store.scan(prefixRange(prefix, size, { reverse, ...(after === undefined ? {} : { after }) }));
     const found = await storedTasks(
       store,

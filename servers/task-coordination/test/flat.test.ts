@@ -1,6 +1,7 @@
 import { seededRandom } from "@mcp-swarm/core";
 import { plainCall } from "@mcp-swarm/identity";
-import { type Entry, MemoryStore, type Store, type Transaction } from "@mcp-swarm/store";
+import type { Entry, Store, Transaction } from "@mcp-swarm/store";
+import { MemoryStore } from "@mcp-swarm/store/memory";
 import { expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { hostOn, swarm } from "./support/swarm.ts";
@@ -82,9 +83,10 @@ async function costs(count: number): Promise<Record<string, number>> {
     cost[name] = touched() - before;
   };
   await worker.claims.claimNext(call, {}); // the queue of this process is known from here on
-  let taskId = "";
+  const taskId = "front";
+  await worker.tasks.add(call, { id: taskId, description: "x", priority: 9, deadlineAt: 1 });
   await measure("claim next", async () => {
-    taskId = (await worker.claims.claimNext(call, {}))?.task.id ?? "";
+    expect((await worker.claims.claimNext(call, {}))?.task.id).toBe(taskId);
   });
   await measure("renew", () => worker.claims.renew(call, { taskId }));
   await measure("done", () => worker.claims.update(call, { taskId, status: "done", output: 1 }));
