@@ -11,14 +11,14 @@ const require = __createRequire(import.meta.url);`;
 // A file cannot cache its own compilation, so the bin turns the cache on and then loads the server.
 function launcher(engines) {
   return `#!/usr/bin/env node
-import { enableCompileCache } from "node:module";
+import * as nodeModule from "node:module"; // an old Node has no enableCompileCache
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 const fits = (major === 22 && minor >= 23) || (major === 24 && minor >= 15) || major >= 26;
 if (!fits) {
   process.stderr.write(\`This server needs Node ${engines}; this is \${process.version}. Install a newer Node, or run it as: npx -p node@24 -p <package> <command>.\\n\`);
   process.exit(1);
 }
-enableCompileCache();
+nodeModule.enableCompileCache();
 await import("./app.js");
 `;
 }

@@ -119,7 +119,7 @@ describe.each(SERVERS)("%s", (server) => {
       "a prototype in the message":
         '{"jsonrpc":"2.0","id":908,"method":"tools/call","__proto__":{"a":1},"params":{"__proto__":{"name":"x"},"name":"constructor"}}\n',
     };
-    await using raw = new RawHost(server, { SWARM_STORE: folder.store, SWARM_AGENT: "a1", SWARM_LOG: "silent" });
+    await using raw = new RawHost(server, { SWARM_STORE: folder.store, SWARM_AGENT: "a1" });
     await raw.initialize();
     await using look = await lookInto(folder.store);
     const before = await look.content();
@@ -167,7 +167,7 @@ describe.each(SERVERS)("%s", (server) => {
   test("nothing but garbage on stdin ends in a clean exit without a word on stdout", async () => {
     verifies("CORE-06");
     using folder = temporaryFolder();
-    const raw = new RawHost(server, { SWARM_STORE: folder.store, SWARM_LOG: "silent" });
+    const raw = new RawHost(server, { SWARM_STORE: folder.store });
     raw.write(Buffer.from(Array.from({ length: 100_000 }, (_, index) => (index * 7_919) % 256)));
     await raw.end();
     expect(raw).toMatchObject({ strays: [], messages: [] });

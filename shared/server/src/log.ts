@@ -29,7 +29,7 @@ export function openLog(name: string, level: LogLevel): Log {
     (at: "debug" | "info" | "warn" | "error"): Line =>
     (fields, message) => {
       if (WEIGHT[at] < WEIGHT[level]) return;
-      logger ??= import("pino").then(({ pino }) => pino({ name, level }, pino.destination({ dest: 2, sync: true })));
+      logger ??= import("pino").then(({ default: pino }) => pino({ name, level }, pino.destination({ dest: 2, sync: true })));
       last = logger.then((open) => open[at](fields, message));
     };
   return { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error"), flush: () => last };
