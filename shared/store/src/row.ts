@@ -38,7 +38,7 @@ export function expiry(now: number, ttlMs: number | undefined): number | undefin
 
 /** CRC-32 over key and text: finds changed bytes that a database's own integrity check does not see. */
 export function checksum(namespace: string, key: string, text: string): number {
-  return crc32(text, crc32(`${namespace}/${key}\0`));
+  return crc32(`${namespace}/${key}\0${text}`);
 }
 
 /** UTF-8 byte order, which is what both databases sort by. JavaScript's own order differs beyond U+FFFF. */

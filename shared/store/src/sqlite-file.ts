@@ -23,9 +23,6 @@ const SQLITE_VERSION_MIN = [3, 51, 3] as const;
 /** Small pages: a commit writes whole pages to the log, and a record is a few hundred bytes. */
 const PAGE_BYTES = 2048;
 
-/** Pages in the log before a commit moves them into the database. */
-const CHECKPOINT_PAGES = 4_000;
-
 /**
  * Keyv's own table, made before the adapter would make it, with the key as the table itself (no second index) and two
  * columns that Keyv does not know: `rev`, which changes with every write, and `sum`, the checksum.
@@ -190,7 +187,6 @@ function connect(path: string, { durability }: OpenFileOptions): DatabaseSync {
     refuseUnsafeSqlite(String(row?.version));
     db.exec(
       `PRAGMA synchronous=${durability === "full" ? "FULL" : "NORMAL"};
-       PRAGMA wal_autocheckpoint=${CHECKPOINT_PAGES};
        PRAGMA trusted_schema=OFF;`,
     );
     return db;

@@ -18,7 +18,13 @@ const BATCH_MS_MAX = 10;
 /** Most transactions of one process that wait for the lock; more are refused. */
 const QUEUE_MAX = 20_000;
 
-/** Longest pause before the lock is tried again. Random, so that waiting processes do not march in step. */
+/**
+ * How a lock that another process holds is waited for. A commit takes a fraction of a millisecond, which no timer of Node's
+ * can wait, so the first tries are a short sleep of the thread apart; later ones let the event loop go on. All pauses are
+ * random: processes that march in step starve one another.
+ */
+const NAPS_MAX = 6;
+const NAP_MS = { least: 0.05, spread: 0.25 };
 const RETRY_MS_MAX = 4;
 
 /** How many rows one commit of a sweep removes. */
@@ -222,7 +228,8 @@ export class SqliteStore implements Store {
     while (this.#queue.length > 0) {
       // a turn later, so that all callers of this turn share the commit
       if (attempts === 0) await new Promise(setImmediate);
-      else await sleep(retryPause(attempts));
+      else if (attempts <= NAPS_MAX) nap();
+      else await sleep(Math.random() * Math.min(attempts - NAPS_MAX, RETRY_MS_MAX));
       attempts = this.#commitBatch() ? 0 : attempts + 1;
     }
     this.#draining = undefined;
@@ -246,19 +253,21 @@ export class SqliteStore implements Store {
       while (done.length + refused.length < BATCH_MAX && performance.now() < until) {
         const job = this.#queue.shift();
         if (!job) break;
+        this.#rows.startJob(done.length + refused.length + this.#queue.length === 0);
         try {
           done.push({ job, outcome: job.run() });
         } catch (error) {
           refused.push({ job, error });
           // after some failures (disk full, I/O) the engine has taken everything back: nothing of this batch can stay
           if (!this.#db.isTransaction) throw error;
-          this.#rows.dropJob();
-          continue;
+          if (this.#rows.dropJob()) continue;
+          break;
         }
         assert(this.#db.isTransaction, "a plan lets the engine's errors pass");
         this.#rows.keepJob();
       }
-      this.#rows.commit.run();
+      if (this.#rows.changed) this.#rows.commit.run();
+      else this.#rows.rollback.run();
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       const failed = sqliteError(error);
@@ -284,15 +293,18 @@ function planError(error: unknown): unknown {
   return error instanceof Error && "errcode" in error ? sqliteError(error) : error;
 }
 
-/** How long to wait before the lock is tried again. */
-function retryPause(attempts: number): number {
-  return Math.random() * Math.min(attempts, RETRY_MS_MAX);
+const NEVER_NOTIFIED = new Int32Array(new SharedArrayBuffer(4));
+
+/** Sleeps for less than a millisecond, the whole thread. */
+function nap(): void {
+  Atomics.wait(NEVER_NOTIFIED, 0, 0, NAP_MS.least + Math.random() * NAP_MS.spread);
 }
 
 /** The statements, prepared once, and what the batch under way has written. */
 class Rows {
   readonly begin: StatementSync;
   readonly commit: StatementSync;
+  readonly rollback: StatementSync;
   /** Whether the batch wrote, and which keys; undefined when that is not known. */
   changed = false;
   written: string[] | undefined = [];
@@ -310,7 +322,9 @@ class Rows {
   readonly #savepoint: StatementSync;
   readonly #release: StatementSync;
   readonly #rollbackTo: StatementSync;
-  /** Whether the job under way has written, and so has a savepoint. */
+  /** Whether the job under way has its batch to itself, so that the transaction is its savepoint. */
+  #alone = false;
+  /** Whether it has written, and so has a savepoint. */
   #saved = false;
   #knownFormat: number | undefined;
 
@@ -322,18 +336,20 @@ class Rows {
     };
     const columns = "SELECT key, value, rev, sum, expires FROM keyv WHERE namespace = ?";
     const live = "AND (expires IS NULL OR expires > ?)";
+    // `LIMIT ? + 0`: for a bare `LIMIT ?` SQLite plans the statement anew whenever the number is bound, which takes 4 µs
     this.begin = db.prepare("BEGIN IMMEDIATE");
     this.commit = db.prepare("COMMIT");
+    this.rollback = db.prepare("ROLLBACK");
     this.#one = rows(`${columns} AND key = ? ${live}`);
-    this.#forward = rows(`${columns} AND key >= ? AND key < ? ${live} ORDER BY key LIMIT ?`);
-    this.#forwardToEnd = rows(`${columns} AND key >= ? ${live} ORDER BY key LIMIT ?`);
-    this.#reverse = rows(`${columns} AND key >= ? AND key < ? ${live} ORDER BY key DESC LIMIT ?`);
-    this.#reverseFromEnd = rows(`${columns} AND key >= ? ${live} ORDER BY key DESC LIMIT ?`);
+    this.#forward = rows(`${columns} AND key >= ? AND key < ? ${live} ORDER BY key LIMIT ? + 0`);
+    this.#forwardToEnd = rows(`${columns} AND key >= ? ${live} ORDER BY key LIMIT ? + 0`);
+    this.#reverse = rows(`${columns} AND key >= ? AND key < ? ${live} ORDER BY key DESC LIMIT ? + 0`);
+    this.#reverseFromEnd = rows(`${columns} AND key >= ? ${live} ORDER BY key DESC LIMIT ? + 0`);
     this.#put = db.prepare("REPLACE INTO keyv(namespace, key, value, expires, rev, sum) VALUES(?, ?, ?, ?, ?, ?)");
     this.#delete = db.prepare("DELETE FROM keyv WHERE namespace = ? AND key = ?");
     this.#formatRev = rows("SELECT rev, value FROM keyv WHERE namespace = ? AND key = ?");
     this.#nextNamespace = rows("SELECT min(namespace) FROM keyv WHERE namespace > ?");
-    this.#expired = rows("SELECT namespace, key FROM keyv WHERE expires IS NOT NULL AND expires <= ? LIMIT ?");
+    this.#expired = rows("SELECT namespace, key FROM keyv WHERE expires IS NOT NULL AND expires <= ? LIMIT ? + 0");
     this.#deleteExpired = db.prepare("DELETE FROM keyv WHERE namespace = ? AND key = ? AND expires <= ?");
     this.#savepoint = db.prepare("SAVEPOINT job");
     this.#release = db.prepare("RELEASE job");
@@ -346,7 +362,6 @@ class Rows {
   startBatch(): void {
     this.changed = false;
     this.written = [];
-    this.#saved = false; // a batch that failed may have left it
     const row = this.#formatRev.get(FORMAT_KEY.namespace, FORMAT_KEY.key) as unknown as [number, string] | undefined;
     if (!row) throw damaged("The store has lost its format record.");
     if (row[0] === this.#knownFormat) return;
@@ -354,25 +369,31 @@ class Rows {
     this.#knownFormat = row[0];
   }
 
+  startJob(alone: boolean): void {
+    this.#alone = alone;
+    this.#saved = false;
+  }
+
   /** To be called before a job writes: what it wrote can then be taken back without the rest of its batch. */
   beforeWrite(): void {
     this.changed = true;
-    if (this.#saved) return;
+    if (this.#saved || this.#alone) return;
     this.#savepoint.run();
     this.#saved = true;
   }
 
   keepJob(): void {
-    if (!this.#saved) return;
-    this.#saved = false;
-    this.#release.run();
+    if (this.#saved) this.#release.run();
   }
 
-  dropJob(): void {
-    if (!this.#saved) return;
-    this.#saved = false;
-    this.#rollbackTo.run();
-    this.#release.run();
+  /** Takes back what the job wrote. False when that takes the whole batch back, so that no other job may join it. */
+  dropJob(): boolean {
+    if (this.#alone) this.changed = false;
+    if (this.#saved) {
+      this.#rollbackTo.run();
+      this.#release.run();
+    }
+    return !this.#alone;
   }
 
   // ── rows ──
