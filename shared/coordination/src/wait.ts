@@ -42,7 +42,7 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
     return result.value;
   }
 
-  using stack = new DisposableStack();
+  using whole = disposables();
   const startedAt = clock.now();
   let over = false;
   let woken = false;
@@ -51,8 +51,8 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
     woken = true;
     rouse();
   };
-  for (const prefix of options.prefixes) stack.use(options.store.watch(prefix, wake));
-  stack.use(
+  for (const prefix of options.prefixes) whole.use(options.store.watch(prefix, wake));
+  whole.use(
     clock.timer(waitMs, () => {
       over = true;
       rouse();
@@ -60,8 +60,8 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
   );
   const onAbort = () => rouse();
   signal?.addEventListener("abort", onAbort, { once: true });
-  stack.defer(() => signal?.removeEventListener("abort", onAbort));
-  if (options.onProgress) stack.use(every(clock, PROGRESS_EVERY_MS, () => options.onProgress?.(clock.now() - startedAt)));
+  whole.use({ [Symbol.dispose]: () => signal?.removeEventListener("abort", onAbort) });
+  if (options.onProgress) whole.use(every(clock, PROGRESS_EVERY_MS, () => options.onProgress?.(clock.now() - startedAt)));
 
   /** Until `until` says so, looked at whenever something happened. */
   const pause = (until: () => boolean) =>
@@ -81,7 +81,7 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
 
     let rested = false;
     let due = false;
-    using timers = new DisposableStack();
+    using timers = disposables();
     timers.use(
       clock.timer(ATTEMPT_GAP_MS, () => {
         rested = true;
@@ -102,6 +102,17 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
     // at the very end one more look costs little, and a wake that the gap held back is not lost
     if (over && !woken && !due) return undefined;
   }
+}
+
+/** Disposes what it was given, the last first. It is `DisposableStack`, which Node 22 does not have. */
+function disposables(): Disposable & { use(one: Disposable): void } {
+  const given: Disposable[] = [];
+  return {
+    use: (one) => void given.push(one),
+    [Symbol.dispose]: () => {
+      for (const one of given.reverse()) one[Symbol.dispose]();
+    },
+  };
 }
 
 function every(clock: Clock, periodMs: number, fire: () => void): Disposable {
