@@ -321,7 +321,8 @@ export class Claims {
   }
 
   #mayRun(tasks: TaskTransaction, task: StoredTask): boolean {
-    return task.workflowId === undefined || tasks.workflows.runs(tasks.tx, task.workflowId);
+    const { workflowId, rollbackOf } = task;
+    return workflowId === undefined || tasks.workflows.runs(tasks.tx, { workflowId, rollbackOf });
   }
 
   /** The claimed task, or whose reservation of its files is in the way; then nothing was written. */

@@ -1,6 +1,6 @@
 /** What a task is added from, checked and completed. */
 import { type BackoffPolicy, checkBackoff, normalizeGlobs } from "@mcp-swarm/coordination";
-import { type JsonObject, SwarmError } from "@mcp-swarm/core";
+import { ID_MAX, type JsonObject, SwarmError } from "@mcp-swarm/core";
 import {
   ATTEMPTS_DEFAULT,
   ATTEMPTS_MAX,
@@ -15,6 +15,7 @@ import {
   OUTPUT_CHARS_MAX,
   PRIORITY_DEFAULT,
   PRIORITY_MAX,
+  type Rollback,
   type StoredTask,
   TIMEOUT_MS_MAX,
   TITLE_CHARS_MAX,
@@ -47,7 +48,11 @@ export type NewTask = {
   /** Globs, relative to the repository, that a claim reserves. */
   readonly files?: readonly string[] | undefined;
   readonly assignedTo?: string | undefined;
+  /** What undoes it; for tasks of a workflow that compensates. */
+  readonly rollback?: NewRollback | undefined;
 };
+
+export type NewRollback = Omit<NewTask, "id" | "dependencies" | "rollback">;
 
 /** All of a stored task that does not come from the store. */
 export type TaskSpec = Pick<
@@ -68,7 +73,12 @@ export type TaskSpec = Pick<
   | "timeoutMs"
   | "files"
   | "assignedTo"
+  | "rollback"
+  | "rollbackOf"
 >;
+
+/** Behind the id of the task that it undoes. */
+export const ROLLBACK_SUFFIX = ".rollback";
 
 /** Largest time that keys can hold in order, ms since the epoch. */
 const TIME_MAX = 8_640_000_000_000_000;
@@ -137,5 +147,14 @@ export function specOf(task: NewTask, mintedId: string): TaskSpec {
       ? {}
       : { files: normalizeGlobs(words("files", task.files, FILES_MAX, FILE_CHARS_MAX)) }),
     ...(task.assignedTo === undefined ? {} : { assignedTo: task.assignedTo }),
+    ...(task.rollback === undefined ? {} : { rollback: rollbackOf(task.rollback, id) }),
   };
+}
+
+function rollbackOf(rollback: NewRollback, taskId: string): Rollback {
+  const id = `${taskId}${ROLLBACK_SUFFIX}`;
+  if (id.length > ID_MAX)
+    refuse(`the id of task ${taskId}`, `must be ${ROLLBACK_SUFFIX.length} characters shorter: it has a rollback`);
+  const { dependencies: _, ...spec } = specOf({ ...rollback }, id);
+  return spec;
 }

@@ -6,11 +6,13 @@ import type { Claims } from "./claims.ts";
 import { taskCoordination } from "./task-coordination.ts";
 import type { Tasks } from "./tasks.ts";
 import type { WorkerSlots } from "./worker-slots.ts";
+import type { Workflows } from "./workflows.ts";
 
 export interface TaskServer extends Domain {
   readonly tasks: Tasks;
   readonly claims: Claims;
   readonly slots: WorkerSlots;
+  readonly workflows: Workflows;
   /** Tells the swarm what an agent can do, for those who assign tasks. */
   announce(caller: Caller, capabilities: readonly string[]): Promise<void>;
 }

@@ -1,6 +1,7 @@
 /** Adding tasks within one transaction: all of them or none. */
 import { SwarmError } from "@mcp-swarm/core";
 import { prefixRange } from "@mcp-swarm/store";
+import { layers } from "./dependency-graph.ts";
 import type { TaskSpec } from "./new-task.ts";
 import { prefixes, sequenceAt, type TaskTransaction } from "./task-layer.ts";
 import { placement } from "./task-lifecycle.ts";
@@ -24,7 +25,6 @@ const PLACE_DIGITS = 4;
  * @throws SwarmError already_exists, invalid_argument (an unknown dependency, named), limit_exceeded
  */
 export function add(tasks: TaskTransaction, { specs, sequence, by, workflowId }: Adding): StoredTask[] {
-  const added = new Map(specs.map((spec) => [spec.id, spec]));
   for (const { id } of specs) {
     if (!tasks.find(id)) continue;
     throw new SwarmError("already_exists", `There is a task ${id} already.`, {
@@ -32,6 +32,13 @@ export function add(tasks: TaskTransaction, { specs, sequence, by, workflowId }:
     });
   }
   checkQueues(tasks, specs);
+  return insert(tasks, { specs, sequence, by, workflowId });
+}
+
+/** `add` for what cannot be refused any more: the ids are free, and a queue too many is bearable. */
+export function insert(tasks: TaskTransaction, { specs, sequence, by, workflowId }: Adding): StoredTask[] {
+  const added = new Map(specs.map((spec) => [spec.id, spec]));
+  const depths = depthsOf(tasks, specs);
   return specs.map((spec, place) => {
     const open = spec.dependencies.filter((id) => {
       if (added.has(id)) return true;
@@ -41,10 +48,12 @@ export function add(tasks: TaskTransaction, { specs, sequence, by, workflowId }:
         hint: "Add that task first or in the same call, or take the dependency out. Nothing was added.",
       });
     });
+    const depth = depths.get(spec.id) ?? 0;
     const task: StoredTask = {
       ...spec,
       ...(workflowId === undefined ? {} : { workflowId }),
-      ...placement(tasks, { open, workflowId }, { dueAt: spec.notBeforeAt }),
+      ...(depth === 0 ? {} : { depth }),
+      ...placement(tasks, { open, workflowId, rollbackOf: spec.rollbackOf }, { dueAt: spec.notBeforeAt }),
       createdAt: tasks.now,
       createdBy: by,
       open,
@@ -65,6 +74,19 @@ export function add(tasks: TaskTransaction, { specs, sequence, by, workflowId }:
     }
     return inserted;
   });
+}
+
+/** How long the longest chain of dependencies beneath each task is. */
+function depthsOf(tasks: TaskTransaction, specs: readonly TaskSpec[]): Map<string, number> {
+  const depths = new Map<string, number>();
+  const byId = new Map(specs.map((spec) => [spec.id, spec]));
+  for (const layer of layers(specs)) {
+    for (const id of layer) {
+      const beneath = byId.get(id)?.dependencies ?? [];
+      depths.set(id, Math.max(0, ...beneath.map((on) => 1 + (depths.get(on) ?? tasks.find(on)?.depth ?? 0))));
+    }
+  }
+  return depths;
 }
 
 /** A new queue costs every claim a look, so there are only so many; what is in one already always finds its place. */

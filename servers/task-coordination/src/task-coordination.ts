@@ -5,9 +5,12 @@ import type { Store } from "@mcp-swarm/store";
 import { Claims } from "./claims.ts";
 import { TALLY_SHARDS } from "./tally.ts";
 import { taskJobs } from "./task-jobs.ts";
-import { noWorkflows, SequenceSource, type TaskContext, type WorkflowRules } from "./task-layer.ts";
+import { SequenceSource, type TaskContext } from "./task-layer.ts";
 import { Tasks } from "./tasks.ts";
 import { WORKER_SLOTS_DEFAULT, WorkerSlots } from "./worker-slots.ts";
+import { workflowRules } from "./workflow-layer.ts";
+import { workflowJob } from "./workflow-moving.ts";
+import { Workflows } from "./workflows.ts";
 
 /** Lease of a caller without a process (over HTTP), which renews by itself; for tasks without timeoutMs. */
 export const REMOTE_LEASE_MS_DEFAULT = 300_000;
@@ -25,13 +28,13 @@ export interface TaskCoordinationOptions {
   workerSlots?: number | undefined;
   /** `SWARM_RETENTION_DAYS`. */
   retentionDays?: number | undefined;
-  workflows?: WorkflowRules | undefined;
 }
 
 export interface TaskCoordination {
   readonly tasks: Tasks;
   readonly claims: Claims;
   readonly slots: WorkerSlots;
+  readonly workflows: Workflows;
   /** For what else works on tasks within a transaction. */
   readonly context: TaskContext;
   readonly sequence: SequenceSource;
@@ -44,11 +47,12 @@ export function taskCoordination(options: TaskCoordinationOptions): TaskCoordina
   const { store, clock, random, keeper } = options;
   const leaseMs = options.leaseMs ?? LEASE_MS_DEFAULT;
   const remoteLeaseMs = options.remoteLeaseMs ?? REMOTE_LEASE_MS_DEFAULT;
-  const context: TaskContext = { shard: random.integer(TALLY_SHARDS), workflows: options.workflows ?? noWorkflows };
+  const context: TaskContext = { shard: random.integer(TALLY_SHARDS), workflows: workflowRules };
   const sequence = new SequenceSource(random);
   const tasks = new Tasks({ context, sequence, random });
   const slots = new WorkerSlots({ slots: options.workerSlots ?? WORKER_SLOTS_DEFAULT, leaseMs, remoteLeaseMs, keeper });
   const claims = new Claims({ context, clock, keeper, slots, leaseMs, remoteLeaseMs });
-  const jobs = taskJobs({ store, context, tasks, retentionDays: options.retentionDays });
-  return { tasks, claims, slots, context, sequence, jobs };
+  const workflows = new Workflows({ context, sequence, random });
+  const jobs = [...taskJobs({ store, context, tasks, retentionDays: options.retentionDays }), workflowJob(store, context)];
+  return { tasks, claims, slots, workflows, context, sequence, jobs };
 }

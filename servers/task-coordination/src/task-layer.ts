@@ -19,6 +19,9 @@
  * | `task-all/<seq>/<id>` | IndexEntry | all, in order of creation |
  * | `task-workflow/<workflow>/<seq>/<id>` | IndexEntry | those of a workflow, in order of creation |
  * | `task-mine/<agent>/<id>` | IndexEntry | what an agent holds |
+ * | `workflow-open/<workflow>/<id>` | IndexEntry | open tasks of a workflow: it ends with the last of them |
+ * | `workflow-failed/<workflow>/<id>` | IndexEntry | failed tasks of a workflow |
+ * | `workflow-undo/<workflow>/<end>/<depth>/<id>` | IndexEntry | done tasks with a rollback, in the order of their end |
  *
  * Each task is in exactly one of ready, lease, delay, blocked and ended. Counts: tally.ts. Run times: run-stats.ts.
  */
@@ -60,25 +63,41 @@ export const prefixes = {
   deadlines: "task-deadline/",
   all: "task-all/",
   workflow: (workflowId: string) => `task-workflow/${segment(workflowId)}/`,
+  workflowOpen: (workflowId: string) => `workflow-open/${segment(workflowId)}/`,
+  workflowFailed: (workflowId: string) => `workflow-failed/${segment(workflowId)}/`,
+  workflowUndo: (workflowId: string) => `workflow-undo/${segment(workflowId)}/`,
   mine: (agentId: string) => `task-mine/${segment(agentId)}/`,
 } as const;
 
-const fanoutKey = (id: string): string => `task-fanout/${segment(id)}`;
+export const fanoutKey = (id: string): string => `task-fanout/${segment(id)}`;
+
+/** Digits for the depth of a task; larger workflows than these count do not fit a store. */
+const DEPTH_DIGITS = 8;
 
 export function indexEntry(entry: Entry): IndexEntry {
   return entry.value as IndexEntry;
 }
 
-/** What the tasks need to know of workflows; the workflows' own file provides it. */
-export interface WorkflowRules {
-  /** Whether tasks of this workflow may be claimed now. Reads `workflowKey(id)` only. */
-  runs(tx: Transaction, workflowId: string): boolean;
-  /** A task of a workflow reached done, failed or cancelled, in this very transaction. */
-  taskEnded(tasks: TaskTransaction, task: StoredTask): void;
+/** What of a task its workflow must know to say whether it may run. */
+export type WorkflowMember = { readonly workflowId: string; readonly rollbackOf?: string | undefined };
+
+/** Tasks of one workflow that moved in one transaction. */
+export interface MovedTasks {
+  /** Reached done, failed or cancelled. */
+  readonly ended: readonly StoredTask[];
+  /** Were held and wait again. */
+  readonly returned: readonly StoredTask[];
 }
 
-/** For a swarm without workflows: every task may be claimed. */
-export const noWorkflows: WorkflowRules = { runs: () => true, taskEnded: () => {} };
+/** What the tasks need to know of workflows; the workflows' own file provides it. */
+export interface WorkflowRules {
+  /** Whether this task of a workflow may be claimed now. Reads `workflowKey(id)` only. */
+  runs(tx: Transaction, task: WorkflowMember): boolean;
+  /** Told at the end of the transaction; it may end more tasks, of which it is told in turn. */
+  tasksMoved(tasks: TaskTransaction, workflowId: string, moved: MovedTasks): void;
+  /** A task is about to be reset. @throws SwarmError failed_precondition when its workflow cannot go on with it */
+  taskReset(tasks: TaskTransaction, task: StoredTask): void;
+}
 
 /** What a process brings to every transaction on tasks. */
 export interface TaskContext {
@@ -113,12 +132,24 @@ export function sequenceAt(now: number, part: string): string {
   return `${ordered(now)}${part}`;
 }
 
+/** Tasks that end in the same ms are told apart by their depth: what depends on another ended after it. */
+function undoKey(task: StoredTask, workflowId: string): string {
+  assert(task.endedAt !== undefined, "a done task has an end");
+  const depth = String(task.depth ?? 0).padStart(DEPTH_DIGITS, "0");
+  return `${prefixes.workflowUndo(workflowId)}${ordered(task.endedAt)}/${depth}/${segment(task.id)}`;
+}
+
 /** All index keys of a record but those of `open` dependencies, which are counted too. */
 function indexKeys(task: StoredTask): string[] {
   const id = segment(task.id);
   const place = `${task.seq}/${id}`;
   const keys = [`${prefixes.all}${place}`];
-  if (task.workflowId !== undefined) keys.push(`${prefixes.workflow(task.workflowId)}${place}`);
+  if (task.workflowId !== undefined) {
+    keys.push(`${prefixes.workflow(task.workflowId)}${place}`);
+    if (!hasEnded(task)) keys.push(`${prefixes.workflowOpen(task.workflowId)}${id}`);
+    if (task.status === "failed") keys.push(`${prefixes.workflowFailed(task.workflowId)}${id}`);
+    if (task.status === "done" && task.rollback !== undefined) keys.push(undoKey(task, task.workflowId));
+  }
   if (!hasEnded(task)) {
     if (task.deadlineAt !== undefined) keys.push(`${prefixes.deadlines}${ordered(task.deadlineAt)}/${id}`);
     for (const dependency of task.dependencies) keys.push(`${prefixes.dependents(dependency)}${id}`);
@@ -190,7 +221,7 @@ export class TaskTransaction {
   readonly #known = new Map<string, StoredTask | undefined>();
   readonly #tally = new TallyChanges();
   readonly #fanout = new Map<string, number>();
-  readonly #ended: StoredTask[] = [];
+  #moved = new Map<string, { ended: StoredTask[]; returned: StoredTask[] }>();
 
   constructor(tx: Transaction, context: TaskContext) {
     this.tx = tx;
@@ -293,7 +324,11 @@ export class TaskTransaction {
 
   /** Tells the workflows what ended, which may end more, and writes what was counted. */
   finish(shard: number): void {
-    for (let next = this.#ended.shift(); next; next = this.#ended.shift()) this.workflows.taskEnded(this, next);
+    while (this.#moved.size > 0) {
+      const moved = this.#moved;
+      this.#moved = new Map();
+      for (const [workflowId, tasks] of moved) this.workflows.tasksMoved(this, workflowId, tasks);
+    }
     for (const [id, change] of this.#fanout) {
       if (change === 0) continue;
       const waiting = ((this.tx.get(fanoutKey(id))?.value ?? 0) as number) + change;
@@ -305,7 +340,8 @@ export class TaskTransaction {
 
   #scopes(task: StoredTask, agentId?: string): string[] {
     const scopes = [swarmScope];
-    if (task.workflowId !== undefined) scopes.push(workflowScope(task.workflowId));
+    // a workflow's counts are of the work it was made for; its rollbacks are counted in its record
+    if (task.workflowId !== undefined && task.rollbackOf === undefined) scopes.push(workflowScope(task.workflowId));
     if (agentId !== undefined) scopes.push(agentScope(agentId));
     return scopes;
   }
@@ -327,7 +363,16 @@ export class TaskTransaction {
     this.#tally.moved(this.#scopes(after), before?.status, after.status);
     this.tx.put(taskKey(after.id), after);
     this.#known.set(after.id, after);
-    if (before && !hasEnded(before) && hasEnded(after) && after.workflowId !== undefined) this.#ended.push(after);
+    if (before && after.workflowId !== undefined) this.#noteMove(after.workflowId, before, after);
+  }
+
+  #noteMove(workflowId: string, before: StoredTask, after: StoredTask): void {
+    const ended = !hasEnded(before) && hasEnded(after);
+    const returned = isHeld(before) && !isHeld(after) && !hasEnded(after);
+    if (!ended && !returned) return;
+    const moved = this.#moved.get(workflowId) ?? { ended: [], returned: [] };
+    (ended ? moved.ended : moved.returned).push(after);
+    this.#moved.set(workflowId, moved);
   }
 
   #fan(before: StoredTask | undefined, after: StoredTask): void {

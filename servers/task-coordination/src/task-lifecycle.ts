@@ -17,13 +17,21 @@ export const CANCELLED_MAX = 1_000;
  */
 export function placement(
   tasks: TaskTransaction,
-  task: { readonly open: readonly string[]; readonly workflowId?: string | undefined },
+  {
+    open,
+    workflowId,
+    rollbackOf,
+  }: {
+    readonly open: readonly string[];
+    readonly workflowId?: string | undefined;
+    readonly rollbackOf?: string | undefined;
+  },
   { dueAt, readyAt }: { dueAt?: number | undefined; readyAt?: number | undefined } = {},
 ): TaskPatch & { status: "blocked" | "delayed" | "available" } {
   const nowhere = { claim: undefined, held: undefined, dueAt: undefined, readyAt: undefined };
-  if (task.open.length > 0) return { ...nowhere, status: "blocked" };
+  if (open.length > 0) return { ...nowhere, status: "blocked" };
   if (dueAt !== undefined && dueAt > tasks.now) return { ...nowhere, status: "delayed", dueAt };
-  if (task.workflowId !== undefined && !tasks.workflows.runs(tasks.tx, task.workflowId)) {
+  if (workflowId !== undefined && !tasks.workflows.runs(tasks.tx, { workflowId, rollbackOf })) {
     return { ...nowhere, status: "blocked", held: true };
   }
   return { ...nowhere, status: "available", readyAt: readyAt ?? tasks.now };
@@ -77,7 +85,7 @@ export function complete(tasks: TaskTransaction, task: StoredTask, by: string, o
     if (open.length > 0) tasks.narrow(dependent, open);
     else {
       const dueAt = dependent.notBeforeAt;
-      const placed = placement(tasks, { open, workflowId: dependent.workflowId }, { dueAt });
+      const placed = placement(tasks, { ...dependent, open }, { dueAt });
       tasks.change(dependent, { ...placed, open }, { event: "unblocked", by: SWARM });
     }
   }
@@ -167,6 +175,7 @@ export function unhold(tasks: TaskTransaction, task: StoredTask): StoredTask {
 
 export function reset(tasks: TaskTransaction, task: StoredTask, by: string): StoredTask {
   checkFrom(task, "reset");
+  tasks.workflows.taskReset(tasks, task);
   tasks.count(task, "reset");
   return tasks.change(
     task,
@@ -175,13 +184,37 @@ export function reset(tasks: TaskTransaction, task: StoredTask, by: string): Sto
   );
 }
 
-export function cancel(tasks: TaskTransaction, task: StoredTask, by: string, note?: string): StoredTask {
+/** Why a workflow cancels a task that did nothing wrong; such a task is revived when the fault is mended. */
+export type CancelledBecause = "dependency_failed" | "dependency_cancelled" | "workflow_failed";
+
+export function cancel(
+  tasks: TaskTransaction,
+  task: StoredTask,
+  by: string,
+  { note, because }: { note?: string | undefined; because?: CancelledBecause | undefined } = {},
+): StoredTask {
   checkFrom(task, "cancelled");
   tasks.count(task, "cancelled");
+  const ended: TaskPatch = { status: "cancelled", endedAt: tasks.now, held: undefined, dueAt: undefined, readyAt: undefined };
+  const error = because && { code: because, at: tasks.now, by, attempt: task.attempt };
+  return tasks.change(task, error ? { ...ended, error } : ended, { event: "cancelled", by, note });
+}
+
+/** A task that its workflow cancelled may run again, with all its attempts; it waits for what is not done by now. */
+export function revive(tasks: TaskTransaction, task: StoredTask): StoredTask {
+  const open = task.dependencies.filter((id) => tasks.find(id)?.status !== "done");
+  const dueAt = task.notBeforeAt;
   return tasks.change(
     task,
-    { status: "cancelled", endedAt: tasks.now, held: undefined, dueAt: undefined, readyAt: undefined },
-    { event: "cancelled", by, note },
+    {
+      ...placement(tasks, { ...task, open }, { dueAt }),
+      open,
+      attempt: 0,
+      error: undefined,
+      endedAt: undefined,
+      progress: undefined,
+    },
+    { event: "revived", by: SWARM },
   );
 }
 

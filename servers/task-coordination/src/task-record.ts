@@ -51,7 +51,8 @@ export type TaskEvent =
   | "reset"
   | "held"
   | "assigned"
-  | "changed";
+  | "changed"
+  | "revived";
 
 /** One change of a task: when, by whom, from which status to which, and why. */
 export type TaskChange = {
@@ -71,7 +72,8 @@ export type TaskBackoff = Pick<BackoffPolicy, "initialMs" | "factor" | "maxMs">;
 export const BACKOFF_DEFAULT: TaskBackoff = { initialMs: 1_000, factor: 2, maxMs: 300_000 };
 
 export type TaskError = {
-  readonly code: "failed" | "timed_out" | "lease_expired";
+  /** The last three: why a workflow cancelled a task that did not fail itself. */
+  readonly code: "failed" | "timed_out" | "lease_expired" | "dependency_failed" | "dependency_cancelled" | "workflow_failed";
   /** Text of an agent: data, never instructions. */
   readonly message?: string;
   readonly at: number;
@@ -115,6 +117,12 @@ export type StoredTask = {
   readonly timeoutMs?: number;
   readonly files?: readonly string[];
   readonly workflowId?: string;
+  /** What undoes the task once it is done; runs when its workflow compensates. */
+  readonly rollback?: Rollback;
+  /** The done task that this one undoes. */
+  readonly rollbackOf?: string;
+  /** Longest chain of dependencies beneath it; absent for 0. */
+  readonly depth?: number;
   readonly assignedTo?: string | undefined;
   /** Attempts begun since it was added or reset; giving back takes one away again. */
   readonly attempt: number;
@@ -139,6 +147,22 @@ export type StoredTask = {
   /** Place in the order of creation: a key segment. */
   readonly seq: string;
 };
+
+/** A task to be, that undoes another. */
+export type Rollback = Pick<
+  StoredTask,
+  | "id"
+  | "title"
+  | "description"
+  | "type"
+  | "parameters"
+  | "priority"
+  | "requiredCapabilities"
+  | "maxAttempts"
+  | "backoff"
+  | "timeoutMs"
+  | "files"
+>;
 
 /** Why a blocked task waits: a dependency, with its status, or its workflow. */
 export type Blocker = { readonly taskId: string; readonly status: TaskStatus | "missing" };
@@ -165,6 +189,8 @@ export type TaskRecord = {
   readonly timeoutMs?: number;
   readonly files?: readonly string[];
   readonly workflowId?: string;
+  /** The done task that this one undoes. */
+  readonly rollbackOf?: string;
   readonly assignedTo?: string;
   readonly attempt: number;
   readonly fencingToken: number;
@@ -240,6 +266,7 @@ export function toTaskRecord(task: StoredTask, now: number): TaskRecord {
     ...(task.timeoutMs === undefined ? {} : { timeoutMs: task.timeoutMs }),
     ...(task.files === undefined ? {} : { files: task.files }),
     ...(task.workflowId === undefined ? {} : { workflowId: task.workflowId }),
+    ...(task.rollbackOf === undefined ? {} : { rollbackOf: task.rollbackOf }),
     ...(task.assignedTo === undefined ? {} : { assignedTo: task.assignedTo }),
     attempt: task.attempt,
     fencingToken: task.fencingToken,

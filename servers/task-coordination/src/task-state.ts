@@ -25,6 +25,7 @@ const STEPS: { readonly [E in Exclude<TaskEvent, "added">]: Step } = {
   reset: { from: ["failed", ...HELD], to: PLACED },
   assigned: { from: OPEN, to: OPEN },
   changed: { from: OPEN, to: OPEN },
+  revived: { from: ["cancelled"], to: PLACED },
 };
 
 /** What to do about a task that is in another status than an operation needs. */

@@ -6,7 +6,7 @@ import { checkGraph } from "./dependency-graph.ts";
 import { type NewTask, specOf } from "./new-task.ts";
 import { swarmScope, tallyKey } from "./tally.ts";
 import { add } from "./task-adding.ts";
-import { indexEntry, inTasks, prefixes, type SequenceSource, type TaskContext, taskKey } from "./task-layer.ts";
+import { indexEntry, inTasks, prefixes, type SequenceSource, type TaskContext, taskKey, workflowKey } from "./task-layer.ts";
 import { allDependents, cancel, reset } from "./task-lifecycle.ts";
 import { queueName, queueOf } from "./task-queue.ts";
 import {
@@ -26,6 +26,8 @@ import {
   type TaskRecord,
   toTaskRecord,
 } from "./task-record.ts";
+import { checkFreeId } from "./workflow-layer.ts";
+import { workflowOfId } from "./workflow-record.ts";
 
 /** Most ended tasks that one sweep looks at. */
 const SWEPT_MAX = 500;
@@ -67,15 +69,25 @@ export class Tasks {
       });
     }
     const specs = input.tasks.map((task) => specOf(task, newId("task", random)));
+    const undone = specs.find(({ rollback }) => rollback !== undefined);
+    if (undone) {
+      throw new SwarmError("invalid_argument", `Task ${undone.id} has a rollback and no workflow.`, {
+        hint: "Rollbacks run when a workflow compensates: name it with workflowId, or leave the rollback out. Nothing was added.",
+      });
+    }
     checkGraph(specs);
     const sequence = this.#options.sequence.next();
     const by = speakAs(call.caller, undefined);
     const named = new Set(specs.flatMap(({ id, dependencies }) => [id, ...dependencies]));
+    const workflows = new Set(specs.flatMap(({ id }) => workflowOfId(id) ?? []).map(workflowKey));
     const queues = new Set(specs.map((spec) => `${prefixes.queues}${queueName(queueOf(spec))}`));
     const added = await call.transact(
       (tx): TaskRecord[] =>
-        inTasks(tx, context, (tasks) => add(tasks, { specs, sequence, by }).map((task) => toTaskRecord(task, tasks.now))),
-      { prefetch: { keys: [...[...named].map(taskKey), ...queues, tallyKey(swarmScope, context.shard)] } },
+        inTasks(tx, context, (tasks) => {
+          for (const { id } of specs) checkFreeId(tx, id);
+          return add(tasks, { specs, sequence, by }).map((task) => toTaskRecord(task, tasks.now));
+        }),
+      { prefetch: { keys: [...[...named].map(taskKey), ...workflows, ...queues, tallyKey(swarmScope, context.shard)] } },
     );
     return { tasks: added };
   }
@@ -111,8 +123,8 @@ export class Tasks {
         inTasks(tx, this.#options.context, (tasks) => {
           const root = tasks.get(taskId);
           const others = input.withDependents ? allDependents(tasks, taskId) : [];
-          const ended = cancel(tasks, root, by, input.reason);
-          for (const other of others) cancel(tasks, other, by, `With task ${taskId}.`);
+          const ended = cancel(tasks, root, by, { note: input.reason });
+          for (const other of others) cancel(tasks, other, by, { note: `With task ${taskId}.` });
           return { task: toTaskRecord(ended, tasks.now), cancelled: [taskId, ...others.map(({ id }) => id)] };
         }),
       { prefetch: { keys: [taskKey(taskId)] } },

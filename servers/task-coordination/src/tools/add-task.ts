@@ -1,8 +1,9 @@
 import { WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
-import { fromInput } from "./add-tasks.ts";
 import { defineTool } from "./define.ts";
+import { fromInput } from "./new-tasks.ts";
 import { newTask, status } from "./schemas.ts";
+import { workflowId } from "./workflow-schemas.ts";
 
 export const addTask = defineTool({
   name: "add_task",
@@ -12,9 +13,10 @@ export const addTask = defineTool({
   operation: "task:add",
   resource: ({ id }) => `task/${id ?? "*"}`,
   effects: WRITES,
-  input: newTask,
+  input: { ...newTask, workflowId: workflowId.exactOptional() },
   output: { task: z.object({ id: z.string(), status }) },
-  async handle({ tasks }, input, { call }) {
-    return await tasks.add(call, fromInput(input));
+  async handle({ tasks, workflows }, { workflowId, ...input }, { call }) {
+    if (workflowId === undefined) return await tasks.add(call, fromInput(input));
+    return await workflows.addTask(call, { workflowId, task: fromInput(input) });
   },
 });

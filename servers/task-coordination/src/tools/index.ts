@@ -1,16 +1,23 @@
 import { addTask } from "./add-task.ts";
 import { addTasks } from "./add-tasks.ts";
 import { cancelTask } from "./cancel-task.ts";
+import { cancelWorkflow } from "./cancel-workflow.ts";
 import { claimNextTask } from "./claim-next-task.ts";
 import { claimTask } from "./claim-task.ts";
 import { claimWorkerSlot } from "./claim-worker-slot.ts";
+import { createWorkflow } from "./create-workflow.ts";
+import { executeWorkflow } from "./execute-workflow.ts";
 import { getAllTasks } from "./get-all-tasks.ts";
 import { getAvailableTasks } from "./get-available-tasks.ts";
 import { getTask } from "./get-task.ts";
 import { getWorkers } from "./get-workers.ts";
+import { getWorkflowStatus } from "./get-workflow-status.ts";
+import { listWorkflows } from "./list-workflows.ts";
+import { pauseWorkflow } from "./pause-workflow.ts";
 import { releaseWorkerSlot } from "./release-worker-slot.ts";
 import { renewTask } from "./renew-task.ts";
 import { resetFailedTask } from "./reset-failed-task.ts";
+import { resumeWorkflow } from "./resume-workflow.ts";
 import { updateTask } from "./update-task.ts";
 
 /** In the order in which a worker meets them. */
@@ -26,6 +33,13 @@ export const tools = [
   addTasks,
   resetFailedTask,
   cancelTask,
+  createWorkflow,
+  executeWorkflow,
+  getWorkflowStatus,
+  listWorkflows,
+  pauseWorkflow,
+  resumeWorkflow,
+  cancelWorkflow,
   claimWorkerSlot,
   releaseWorkerSlot,
   getWorkers,

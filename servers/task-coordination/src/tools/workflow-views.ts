@@ -1,0 +1,53 @@
+/** Workflows as a model reads them: short, with a way to read what was left out. */
+import { cut, fit } from "@mcp-swarm/server";
+import type { z } from "zod";
+import type { WorkflowStatus } from "../workflow-reading.ts";
+import type { WorkflowError, WorkflowRecord } from "../workflow-record.ts";
+import type { taskResult, workflowBrief, workflowFull } from "./workflow-schemas.ts";
+
+/** Characters at scale 1 (`shrinkToFit`), of one result, of all results of a page, of the metadata and of an error. */
+const RESULT_SHOWN = 400;
+const RESULTS_SHOWN = 4_000;
+const METADATA_SHOWN = 400;
+const ERROR_SHOWN = 200;
+/** Bytes for the results of a page. */
+const RESULTS_BYTES = 10_000;
+
+function shortError(error: WorkflowError | undefined, scale: number): WorkflowError | undefined {
+  if (error?.message === undefined) return error;
+  return { ...error, message: cut(error.message, Math.ceil(ERROR_SHOWN * scale)).text };
+}
+
+/** A workflow in a list, or as the answer to a step: its metadata is for get_workflow_status. */
+export function briefWorkflow(workflow: WorkflowRecord, scale = 1): z.input<typeof workflowBrief> {
+  const { metadata: _, error, rollbackError, ...rest } = workflow;
+  const failure = shortError(error, scale);
+  const rollbackFailure = shortError(rollbackError, scale);
+  return {
+    ...rest,
+    ...(failure === undefined ? {} : { error: failure }),
+    ...(rollbackFailure === undefined ? {} : { rollbackError: rollbackFailure }),
+  };
+}
+
+export function fullWorkflow(workflow: WorkflowStatus["workflow"], scale = 1): z.input<typeof workflowFull> {
+  const { success, totalTasks, completedTasks, failedTasks, byStatus, progress, metadata } = workflow;
+  const counts = { success, totalTasks, completedTasks, failedTasks, byStatus, progress };
+  if (metadata === undefined) return { ...briefWorkflow(workflow, scale), ...counts };
+  const { text, cutChars } = cut(JSON.stringify(metadata), Math.ceil(METADATA_SHOWN * scale));
+  return { ...briefWorkflow(workflow, scale), ...counts, metadata: cutChars === undefined ? metadata : text };
+}
+
+/** As many results of a page as fit, at least one; long ones are cut. */
+export function resultsView({ results }: Pick<WorkflowStatus, "results">, scale = 1): { results: z.input<typeof taskResult>[] } {
+  // each gets its share, so that the first does not leave nothing to the last
+  const share = Math.max(RESULT_SHOWN / 10, Math.min(RESULT_SHOWN, RESULTS_SHOWN / Math.max(1, results.length)));
+  const shown = results.map((result) => {
+    if (result.output === undefined) return result;
+    const asText = typeof result.output === "string" ? result.output : JSON.stringify(result.output);
+    const { text, cutChars } = cut(asText, Math.ceil(share * scale));
+    if (cutChars === undefined) return result;
+    return { ...result, output: text, cut: `get_task {"taskId":"${result.taskId}","field":"output","offset":${text.length}}` };
+  });
+  return { results: fit(shown, RESULTS_BYTES) };
+}
