@@ -26,7 +26,7 @@ syncBuiltinESMExports();`,
 const exec = DatabaseSync.prototype.exec;
 DatabaseSync.prototype.exec = function (sql) {
   const result = exec.call(this, sql);
-  if (sql.includes("wal_autocheckpoint")) exec.call(this, "PRAGMA max_page_count=60");
+  if (sql.includes("PRAGMA synchronous")) exec.call(this, "PRAGMA max_page_count=60");
   return result;
 };`,
 } as const;

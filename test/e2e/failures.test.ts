@@ -1,0 +1,97 @@
+/** What nobody foresaw: the model reads an id, the operator reads the cause. */
+import { DatabaseSync } from "node:sqlite";
+import { describe, expect, test } from "vitest";
+import { verifies } from "../requirements.ts";
+import { RawHost } from "../support/bin.ts";
+import { eventually, Host, temporaryFolder } from "../support/host.ts";
+
+const SECRET = "text-of-another-agent";
+
+/** Ways in which the store really breaks under a running server. */
+const BREAKS: Record<string, (path: string) => void> = {
+  "a record whose bytes changed on disk": (path) => {
+    const db = new DatabaseSync(path);
+    db.exec(`DROP TRIGGER keyv_foreign_write; UPDATE keyv SET value = replace(value, 'Work', 'Lurk') WHERE namespace = 'task'`);
+    db.close();
+  },
+  "a table that is gone": (path) => {
+    const db = new DatabaseSync(path);
+    db.exec("DROP TABLE keyv");
+    db.close();
+  },
+};
+
+describe.each(Object.keys(BREAKS))("%s", (what) => {
+  test("reads `internal` and an id; cause and stack are on stderr alone, under the same id", async () => {
+    verifies("CORE-06");
+    using folder = temporaryFolder();
+    await using raw = new RawHost("task-coordination", { SWARM_STORE: folder.store, SWARM_AGENT: "a1" });
+    await raw.initialize();
+    expect((await raw.callText("add_task", `{"id":"a1","description":"Work ${SECRET}"}`)).result?.isError).not.toBe(true);
+    BREAKS[what]?.(folder.store.slice("sqlite:".length));
+
+    const ids = new Set<string>();
+    for (const [tool, json] of [
+      ["get_task", '{"taskId":"a1"}'],
+      ["claim_task", '{"taskId":"a1"}'],
+      ["get_task", '{"taskId":"a1"}'],
+    ] as const) {
+      const { result } = await raw.callText(tool, json);
+      const { content, isError, _meta, structuredContent } = result as {
+        content: { text: string }[];
+        isError: boolean;
+        _meta: Record<string, unknown>;
+        structuredContent?: unknown;
+      };
+      const text = content.map((part) => part.text).join("\n");
+      expect(isError, text).toBe(true);
+      expect(structuredContent).toBeUndefined();
+      expect(_meta["mcp-swarm/error"]).toMatchObject({ code: "internal" });
+      const id = /^internal: Something failed inside the server \((\S+)\)\.\n/.exec(text)?.[1] ?? "no id";
+      expect(text).not.toMatch(/checksum|SQLITE|no such table|keyv|\.js:|\n\s+at /);
+      expect(JSON.stringify(result)).not.toContain(SECRET);
+      ids.add(id);
+      const line = await eventually("the cause is on stderr", () => raw.stderr.split("\n").find((one) => one.includes(id)));
+      const logged = JSON.parse(line) as { level: number; errorId: string; tool: string; err: { stack: string } };
+      expect(logged).toMatchObject({ level: 50, errorId: id, tool });
+      expect(logged.err.stack).toMatch(/\n\s+at /);
+    }
+    expect(ids.size).toBe(3);
+    expect([...ids]).not.toContain("no id");
+    expect(raw.strays).toEqual([]);
+    expect((await raw.ask("tools/list", {})).result?.tools).toBeDefined();
+    expect(raw.stderr).not.toContain(SECRET);
+  });
+});
+
+test("over HTTP a failure reads the same, and the server goes on for others", async () => {
+  verifies("CORE-06");
+  using folder = temporaryFolder();
+  const { startServerHttp } = await import("../support/bin.ts");
+  await using serving = await startServerHttp("task-coordination", { SWARM_STORE: folder.store });
+  await using host = await Host.http(`${serving.url}/mcp`, { agent: "remote" });
+  await host.call("add_task", { id: "a1", description: "Work" });
+  BREAKS["a record whose bytes changed on disk"]?.(folder.store.slice("sqlite:".length));
+  const answer = await host.try("get_task", { taskId: "a1" });
+  expect(answer).toMatchObject({
+    isError: true,
+    text: expect.stringMatching(/^internal: Something failed inside the server \(\S+\)\./),
+  });
+  await host.call("add_task", { id: "a2", description: "Other work" });
+  expect((await host.call<{ task: { id: string } }>("get_task", { taskId: "a2" })).task.id).toBe("a2");
+});
+
+test("a store whose folder is taken away fails the call, not the process", async () => {
+  verifies("CORE-06", "CORE-13");
+  using folder = temporaryFolder();
+  await using host = await Host.start({ store: `sqlite:${folder.path}/missing/\u{1f4be} space/swarm.db`, agent: "a1" });
+  await host.call("add_task", { id: "a1", description: "Work" });
+  await using blocked = await Host.start({ store: "sqlite:/dev/null/nowhere/swarm.db", agent: "a2" });
+  for (const _ of [1, 2]) {
+    const answer = await blocked.try("get_all_tasks");
+    expect(answer).toMatchObject({
+      isError: true,
+      text: expect.stringMatching(/^unavailable: The folder of the store could not be made\.\n.*SWARM_STORE/),
+    });
+  }
+});
