@@ -14,9 +14,9 @@ import { formatTable, type Options, type Row } from "./row.ts";
 import { median, perSecond } from "./stats.ts";
 
 const PROCESSES = 4;
-const FULL = { jobs: 2_000, rounds: 7 };
-const QUICK = { jobs: 500, rounds: 3 };
-/** The slower a queue the fewer jobs it gets, so that the run stays short. */
+const FULL = { jobs: 400, rounds: 21 };
+const QUICK = { jobs: 300, rounds: 5 };
+/** Short rounds, so that a round of each side meets the same machine. The slower a queue the fewer jobs it gets, so that the run stays short. */
 const SHARE: Record<Kind, number> = { store: 1, raw: 2, "graphile-worker": 1, "pg-boss": 0.5 };
 const GOALS: Partial<Record<Kind, number>> = { raw: 0.35, "graphile-worker": 1, "pg-boss": 1 };
 

@@ -1,5 +1,7 @@
+import KeyvPostgres from "@keyv/postgres";
 import { type Json, seededRandom } from "@mcp-swarm/core";
 import { type Entry, openStore, prefixRange, type Store } from "@mcp-swarm/store";
+import { Keyv } from "keyv";
 import pg from "pg";
 import { afterEach, beforeAll, describe, expect, inject, it, vi } from "vitest";
 import type { PostgresStore } from "../../shared/store/src/postgres.ts";
@@ -336,6 +338,31 @@ describe("rows that others write in PostgreSQL", () => {
     // the store's own last write is its first guess of what is there; the commit must not believe it
     await store.transact((tx) => tx.put("foreign/a", `${tx.get("foreign/a")?.value} and ours`));
     expect((await store.get("foreign/a"))?.value).toBe("theirs and ours");
+  });
+
+  it("can be read and written by a plain Keyv on Keyv's own adapter, which changes the table at each start", async () => {
+    const url = freshPlace();
+    const store = await open(url);
+    await store.transact((tx) => {
+      tx.put("plain/a", { from: "us" });
+      tx.put("plain/gone", 1, { ttlMs: 0 });
+    });
+    const schema = new URL(url).searchParams.get("schema") ?? "";
+    const adapter = new KeyvPostgres({ uri: url.replace(/\?.*/, ""), schema });
+    const plain = new Keyv({ store: adapter, namespace: "plain" });
+    undo.push(() => plain.disconnect());
+    expect(await plain.get("a")).toEqual({ from: "us" });
+    expect(await plain.get("gone")).toBeUndefined();
+    await plain.set("a", { from: "them" });
+    await plain.set("b", "new");
+    expect(await store.transact((tx) => [tx.get("plain/a")?.value, tx.get("plain/b")?.value])).toEqual([{ from: "them" }, "new"]);
+    await store.transact((tx) => tx.put("plain/b", "ours"));
+    expect(await plain.get("b")).toBe("ours");
+    const client = await admin(url);
+    const { rows } = await client.query(
+      "SELECT 1 FROM pg_constraint WHERE conname = 'keyv_order' AND conrelid = 'keyv'::regclass",
+    );
+    expect(rows).toHaveLength(1); // the order that scans and picks live on is still there
   });
 
   it("are refused when they were changed behind the checksum", async () => {
