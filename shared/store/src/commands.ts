@@ -3,11 +3,12 @@ import { dirname, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Entry, SCAN_LIMIT_MAX, type Snapshot, type Store } from "./contract.ts";
-import { NAMESPACE } from "./keys.ts";
+import { FORMAT_KEY, refuseNewerFormat } from "./format.ts";
+import { NAMESPACE, splitKey } from "./keys.ts";
 import { openStore, sqlitePath } from "./open.ts";
 import { checksum, decodeValue, encodeValue } from "./row.ts";
 import { isBusy, isDamage, sqliteError } from "./sqlite-errors.ts";
-import { FORMAT_KEY, inUse, makePrivate, Presence, refuseNewerFormat, withLockRetry } from "./sqlite-file.ts";
+import { FORMAT, inUse, makePrivate, Presence, withLockRetry } from "./sqlite-file.ts";
 
 /** Rows that one transaction of a copy writes. */
 const COPY_PAGE = 500;
@@ -94,11 +95,10 @@ async function checkFile(path: string): Promise<CheckReport> {
     const report: CheckReport = { location: `sqlite:${path}`, rows: 0, unsigned: 0, problemCount: 0, problems: [] };
     const db = new DatabaseSync(path, { timeout: 0, readOnly: true });
     try {
-      const format = db
-        .prepare("SELECT value FROM keyv WHERE namespace = ? AND key = ?")
-        .get(FORMAT_KEY.namespace, FORMAT_KEY.key);
+      const { namespace, rest } = splitKey(FORMAT_KEY);
+      const format = db.prepare("SELECT value FROM keyv WHERE namespace = ? AND key = ?").get(namespace, rest);
       if (!format) note(report, "The format record is missing.");
-      else refuseNewerFormat(String(format.value), "reader");
+      else refuseNewerFormat(String(format.value), "reader", FORMAT);
       for (const row of db.prepare(`PRAGMA integrity_check(${PROBLEMS_MAX})`).iterate()) {
         if (row.integrity_check !== "ok") note(report, String(row.integrity_check));
       }
@@ -346,7 +346,7 @@ async function count(store: Store): Promise<number> {
 
 /** Every store has a format record of its own. */
 function isData({ key }: Entry): boolean {
-  return key !== `${FORMAT_KEY.namespace}/${FORMAT_KEY.key}`;
+  return key !== FORMAT_KEY;
 }
 
 async function* pages(view: Snapshot, namespace: string): AsyncGenerator<Entry[]> {

@@ -2,10 +2,12 @@ import { chmodSync, closeSync, existsSync, mkdirSync, openSync, statSync } from 
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
-import { assert, type Json, SwarmError } from "@mcp-swarm/core";
+import { assert, SwarmError } from "@mcp-swarm/core";
+import { FORMAT_KEY, refuseNewerFormat } from "./format.ts";
+import { splitKey } from "./keys.ts";
 import { type Mounts, refuseNetworkDrive } from "./local-disk.ts";
-import { checksum, decodeValue, encodeValue } from "./row.ts";
-import { damaged, isBusy, sqliteError } from "./sqlite-errors.ts";
+import { checksum, encodeValue } from "./row.ts";
+import { isBusy, sqliteError } from "./sqlite-errors.ts";
 
 /** Longest that an operation waits for a lock that another process holds. */
 export const LOCK_WAIT_MS_MAX = 30_000;
@@ -15,7 +17,7 @@ const RETRY_MS_MAX = 12;
 
 /** The version of the layout of rows. A store says which versions may read and write it (the record `meta/format`). */
 export const FORMAT = 1;
-export const FORMAT_KEY = { namespace: "meta", key: "format" } as const;
+const FORMAT_ROW = splitKey(FORMAT_KEY);
 
 /** The first SQLite without the WAL-reset bug, which can corrupt a database that two connections write. */
 const SQLITE_VERSION_MIN = [3, 51, 3] as const;
@@ -215,7 +217,7 @@ function setUp(db: DatabaseSync): void {
   db.exec("BEGIN IMMEDIATE");
   try {
     db.exec(SCHEMA);
-    const { namespace, key } = FORMAT_KEY;
+    const { namespace, rest: key } = FORMAT_ROW;
     const text = encodeValue({ reader: FORMAT, writer: FORMAT }, undefined);
     db.prepare("INSERT OR IGNORE INTO keyv(namespace, key, value, sum) VALUES(?, ?, ?, ?)").run(
       namespace,
@@ -232,29 +234,14 @@ function setUp(db: DatabaseSync): void {
 
 /** The text of the record `meta/format`. */
 function readFormat(db: DatabaseSync): string | undefined {
-  const { namespace, key } = FORMAT_KEY;
-  const row = db.prepare("SELECT value FROM keyv WHERE namespace = ? AND key = ?").get(namespace, key);
+  const row = db.prepare("SELECT value FROM keyv WHERE namespace = ? AND key = ?").get(FORMAT_ROW.namespace, FORMAT_ROW.rest);
   return row === undefined ? undefined : String(row.value);
 }
 
 function refuseNewerReader(db: DatabaseSync): void {
   const text = readFormat(db);
   assert(text !== undefined, "a store that is set up has its format record");
-  refuseNewerFormat(text, "reader");
-}
-
-/**
- * @param text the record `meta/format`: the least versions that may read and write the store
- * @throws SwarmError failed_precondition when this program is too old for it
- */
-export function refuseNewerFormat(text: string, role: "reader" | "writer"): void {
-  const format: Json = decodeValue(text);
-  const least = format !== null && typeof format === "object" && role in format ? Reflect.get(format, role) : undefined;
-  if (typeof least !== "number") throw damaged("The store's format record cannot be read.");
-  if (least <= FORMAT) return;
-  throw new SwarmError("failed_precondition", `The store has data format ${least}; this program knows up to ${FORMAT}.`, {
-    hint: "Update MCP Swarm to the newest version in every host that uses this store.",
-  });
+  refuseNewerFormat(text, "reader", FORMAT);
 }
 
 /** A folder of ours is for its user alone; one that exists is left as it is. */
@@ -270,7 +257,10 @@ function makeFolder(folder: string): void {
   }
 }
 
-/** Makes an empty file that only its user may read, before anything is in it; SQLite gives -wal and -shm the same mode. */
+/**
+ * Makes an empty file that only its user may read, before anything is in it; SQLite gives -wal and -shm the same mode. A file
+ * that exists is not opened: closing any descriptor of a file frees all locks that the process has on it (fcntl(2)).
+ */
 export function makePrivate(path: string): void {
   try {
     if (!existsSync(path)) closeSync(openSync(path, "a", 0o600));

@@ -3,11 +3,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { assert, type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core";
 import type { Keyv } from "keyv";
 import type { Entry, KeyRange, Snapshot, Store, Transaction } from "./contract.ts";
+import { FORMAT_KEY, refuseNewerFormat } from "./format.ts";
 import { splitKey, splitRange } from "./keys.ts";
 import type { Mounts } from "./local-disk.ts";
 import { checksum, decodeValue, encodeValue, expiry } from "./row.ts";
 import { damaged, isBusy, sqliteError } from "./sqlite-errors.ts";
-import { FORMAT_KEY, LOCK_WAIT_MS_MAX, type OpenFile, openFile, refuseNewerFormat, withLockRetry } from "./sqlite-file.ts";
+import { FORMAT, LOCK_WAIT_MS_MAX, type OpenFile, openFile, withLockRetry } from "./sqlite-file.ts";
 import { keyvOverSqlite } from "./sqlite-keyv.ts";
 import { Wake } from "./wake.ts";
 
@@ -47,6 +48,8 @@ interface Job {
   /** By `performance.now()`. */
   deadline: number;
 }
+
+const FORMAT_ROW = [splitKey(FORMAT_KEY).namespace, splitKey(FORMAT_KEY).rest] as const;
 
 /** Columns in the order that every read selects them. */
 type RowColumns = [key: string, value: string | null, rev: number, sum: number | null, expires: number | null];
@@ -116,7 +119,7 @@ export class SqliteStore implements Store {
       try {
         return wanted.map(({ key, namespace, rest }) => this.#rows.get(key, namespace, rest, now));
       } finally {
-        this.#db.exec("COMMIT");
+        if (this.#db.isTransaction) this.#db.exec("COMMIT"); // some failures end it
       }
     });
   }
@@ -362,10 +365,10 @@ class Rows {
   startBatch(): void {
     this.changed = false;
     this.written = [];
-    const row = this.#formatRev.get(FORMAT_KEY.namespace, FORMAT_KEY.key) as unknown as [number, string] | undefined;
+    const row = this.#formatRev.get(...FORMAT_ROW) as unknown as [number, string] | undefined;
     if (!row) throw damaged("The store has lost its format record.");
     if (row[0] === this.#knownFormat) return;
-    refuseNewerFormat(row[1], "writer");
+    refuseNewerFormat(row[1], "writer", FORMAT);
     this.#knownFormat = row[0];
   }
 
