@@ -4,6 +4,7 @@ import {
   type HeldLease,
   type Holdings,
   type LeaseKeeper,
+  RESERVATIONS_PREFIX,
   type ReservationConflict,
   waitFor,
 } from "@mcp-swarm/coordination";
@@ -21,7 +22,7 @@ import {
   checkTaskId,
   isHeld,
   NOTE_CHARS_MAX,
-  OUTPUT_CHARS_MAX,
+  OUTPUT_BYTES_MAX,
   type StoredTask,
   type TaskProgress,
   type TaskRecord,
@@ -32,6 +33,8 @@ import type { WorkerSlots } from "./worker-slots.ts";
 
 /** Most available tasks that one attempt looks at when those in front may not be claimed now. */
 const LOOKED_AT_MAX = 32;
+/** A waiting worker looks again at least so often: reservations end without a commit that wakes. */
+const LOOK_AGAIN_MS = 5_000;
 /** Most times that one call tidies what stands in the way and looks again. */
 const ROUNDS_MAX = 16;
 /** Most tasks whose lease is over, or whose time has come, that one transaction handles. */
@@ -167,18 +170,28 @@ export class Claims {
   /** Undefined when there is nothing for this worker, or nothing came within `waiting.waitMs`. */
   async claimNext(call: Call, input: ClaimNext, waiting: Waiting = { waitMs: 0 }): Promise<ClaimAnswer | undefined> {
     const agentId = speakAs(call.caller, input.workerId);
+    const worker: Worker = { agentId, capabilities: input.capabilities, type: input.type };
+    let looked = false;
     this.#checkRoom();
     const record = await waitFor({
       store: call.store,
       clock: this.#options.clock,
-      prefixes: [prefixes.ready],
+      // files that are freed may be what a task waited for
+      prefixes: [prefixes.ready, RESERVATIONS_PREFIX],
       ...waiting,
       attempt: async () => {
-        const task = await this.#tryNext(call, input, agentId);
-        if (task) return { value: task };
+        // of many that are woken most find nothing: they look before they take part in writing
+        const look = looked;
+        looked = true;
+        if (!look || (await this.#mayFind(call.store, worker, input.workflowId))) {
+          const task = await this.#tryNext(call, input, worker);
+          if (task) return { value: task };
+        }
         if (waiting.waitMs === 0) return {};
         const dueAt = await nextDueAt(call.store);
-        return dueAt === undefined ? {} : { againInMs: Math.max(0, dueAt - (await call.store.now())) };
+        return {
+          againInMs: Math.max(0, Math.min((dueAt ?? Number.POSITIVE_INFINITY) - (await call.store.now()), LOOK_AGAIN_MS)),
+        };
       },
     });
     if (record && waiting.signal?.aborted) {
@@ -202,6 +215,8 @@ export class Claims {
           const task = tasks.get(taskId);
           checkHolder(task, agentId, token);
           const renewed = this.#extend(tasks, task, tasks.now + (task.claim?.leaseMs ?? 0));
+          const slot = task.claim?.workerSlot;
+          if (slot !== undefined) this.#options.slots.prolong(tx, slot, agentId);
           if (renewed) return toTaskRecord(renewed, tasks.now);
           throw new SwarmError("failed_precondition", `The claim on task ${taskId} cannot be renewed.`, {
             hint: "The timeoutMs of this attempt is up, or its lease ran out and another reserved its files. Give it back with a checkpoint.",
@@ -262,8 +277,18 @@ export class Claims {
     });
   }
 
-  async #tryNext(call: Call, input: ClaimNext, agentId: string): Promise<TaskRecord | undefined> {
-    const worker = { agentId, capabilities: input.capabilities, type: input.type };
+  /** Whether anything is available for this worker, or due to be. */
+  async #mayFind(store: Store, worker: Worker, workflowId: string | undefined): Promise<boolean> {
+    for (const { value } of await store.scan(prefixRange(prefixes.queues, SCAN_LIMIT_MAX))) {
+      const queue = value as Queue;
+      if (!mayTake(worker, queue)) continue;
+      if ((await store.scan(prefixRange(readyPrefix(queue, workflowId), 1))).length > 0) return true;
+    }
+    const dueAt = await nextDueAt(store);
+    return dueAt !== undefined && dueAt <= (await store.now());
+  }
+
+  async #tryNext(call: Call, input: ClaimNext, worker: Worker): Promise<TaskRecord | undefined> {
     const ranges = [prefixRange(prefixes.queues, SCAN_LIMIT_MAX)];
     for (let round = 0; round < ROUNDS_MAX; round++) {
       if (this.#lastPrefix !== undefined) ranges.push(prefixRange(this.#lastPrefix, 1));
@@ -427,8 +452,8 @@ function checkUpdate(input: UpdateTask): void {
   };
   if (input.output !== undefined) {
     if (input.status !== "done") refuse("output belongs to status done.", "Leave a checkpoint for what is not finished.");
-    if (JSON.stringify(input.output).length > OUTPUT_CHARS_MAX) {
-      refuse(`output may have at most ${OUTPUT_CHARS_MAX} characters of JSON.`, "Write it to a file and name the file.");
+    if (Buffer.byteLength(JSON.stringify(input.output)) > OUTPUT_BYTES_MAX) {
+      refuse(`output may have at most ${OUTPUT_BYTES_MAX} bytes of JSON.`, "Write it to a file and name the file.");
     }
   }
   if (input.error !== undefined && input.status !== "failed") refuse("error belongs to status failed.", "Leave it out.");

@@ -12,7 +12,7 @@ import {
   FILE_CHARS_MAX,
   FILES_MAX,
   NOTE_CHARS_MAX,
-  OUTPUT_CHARS_MAX,
+  OUTPUT_BYTES_MAX,
   PRIORITY_DEFAULT,
   PRIORITY_MAX,
   type Rollback,
@@ -125,8 +125,8 @@ export function specOf(task: NewTask, mintedId: string): TaskSpec {
   const dependencies = [...new Set(task.dependencies ?? [])].map(checkTaskId);
   if (dependencies.length > DEPENDENCIES_MAX) refuse("dependencies", `may have at most ${DEPENDENCIES_MAX} entries`);
   if (dependencies.includes(id)) refuse("dependencies", `of task ${id} name the task itself`);
-  if (task.parameters !== undefined && JSON.stringify(task.parameters).length > OUTPUT_CHARS_MAX) {
-    refuse("parameters", `may have at most ${OUTPUT_CHARS_MAX} characters of JSON`);
+  if (task.parameters !== undefined && Buffer.byteLength(JSON.stringify(task.parameters)) > OUTPUT_BYTES_MAX) {
+    refuse("parameters", `may have at most ${OUTPUT_BYTES_MAX} bytes of JSON`);
   }
   return {
     id,

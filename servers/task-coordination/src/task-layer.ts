@@ -19,6 +19,8 @@
  * | `task-all/<seq>/<id>` | IndexEntry | all, in order of creation |
  * | `task-workflow/<workflow>/<seq>/<id>` | IndexEntry | those of a workflow, in order of creation |
  * | `task-mine/<agent>/<id>` | IndexEntry | what an agent holds |
+ * | `task-assigned/<agent>/<id>` | IndexEntry | open tasks assigned to an agent |
+ * | `task-assignee/<agent>` | Assignee | agents to whom something was assigned; goes once they are dead and have nothing |
  * | `workflow-open/<workflow>/<id>` | IndexEntry | open tasks of a workflow: it ends with the last of them |
  * | `workflow-failed/<workflow>/<id>` | IndexEntry | failed tasks of a workflow |
  * | `workflow-undo/<workflow>/<end>/<depth>/<id>` | IndexEntry | done tasks with a rollback, in the order of their end |
@@ -32,8 +34,10 @@ import { agentScope, swarmScope, TallyChanges, type TallyEvent, workflowScope } 
 import { releaseTaskFiles } from "./task-files.ts";
 import { queueName, queueOf, rankOf } from "./task-queue.ts";
 import {
+  cutText,
   DEPENDENTS_MAX,
   HISTORY_MAX,
+  HISTORY_NOTE_CHARS,
   hasEnded,
   isHeld,
   type StoredTask,
@@ -67,8 +71,13 @@ export const prefixes = {
   workflowFailed: (workflowId: string) => `workflow-failed/${segment(workflowId)}/`,
   workflowUndo: (workflowId: string) => `workflow-undo/${segment(workflowId)}/`,
   mine: (agentId: string) => `task-mine/${segment(agentId)}/`,
+  assigned: (agentId: string) => `task-assigned/${segment(agentId)}/`,
+  assignees: "task-assignee/",
 } as const;
 
+export type Assignee = { readonly agentId: string };
+
+export const assigneeKey = (agentId: string): string => `${prefixes.assignees}${segment(agentId)}`;
 export const fanoutKey = (id: string): string => `task-fanout/${segment(id)}`;
 
 /** Digits for the depth of a task; larger workflows than these count do not fit a store. */
@@ -153,6 +162,7 @@ function indexKeys(task: StoredTask): string[] {
   if (!hasEnded(task)) {
     if (task.deadlineAt !== undefined) keys.push(`${prefixes.deadlines}${ordered(task.deadlineAt)}/${id}`);
     for (const dependency of task.dependencies) keys.push(`${prefixes.dependents(dependency)}${id}`);
+    if (task.assignedTo !== undefined) keys.push(`${prefixes.assigned(task.assignedTo)}${id}`);
   }
   switch (task.status) {
     case "blocked":
@@ -261,7 +271,7 @@ export class TaskTransaction {
       from: task.status,
       to: status,
       attempt: patch.attempt ?? task.attempt,
-      ...(note === undefined ? {} : { note }),
+      ...(note === undefined ? {} : { note: cutText(note, HISTORY_NOTE_CHARS) }),
     };
     const history = [...task.history, entry];
     const dropped = Math.max(0, history.length - HISTORY_MAX);
@@ -310,7 +320,7 @@ export class TaskTransaction {
 
   /** @param agentId counts for this agent too */
   count(task: StoredTask, event: TallyEvent, agentId?: string): void {
-    this.#tally.happened(this.#scopes(task, agentId), event);
+    this.#tally.happened(this.#scopes(task, agentId), event, this.now);
   }
 
   countWait(task: StoredTask, durationMs: number): void {
@@ -357,7 +367,9 @@ export class TaskTransaction {
       );
     }
     for (const key of old) this.tx.delete(key);
-    if (after.status === "available" && before?.status !== "available") this.#keepQueue(after);
+    const moved = before?.status !== after.status || before.assignedTo !== after.assignedTo;
+    if (after.status === "available" && moved) this.#keepQueue(after);
+    if (after.assignedTo !== undefined && before?.assignedTo !== after.assignedTo) this.#keepAssignee(after.assignedTo);
     if (before && isHeld(before) && !isHeld(after)) releaseTaskFiles(this.tx, before);
     this.#fan(before, after);
     this.#tally.moved(this.#scopes(after), before?.status, after.status);
@@ -386,6 +398,11 @@ export class TaskTransaction {
     const queue = queueOf(task);
     const key = `${prefixes.queues}${queueName(queue)}`;
     if (!this.tx.get(key)) this.tx.put(key, queue);
+  }
+
+  #keepAssignee(agentId: string): void {
+    const key = assigneeKey(agentId);
+    if (!this.tx.get(key)) this.tx.put(key, { agentId } satisfies Assignee);
   }
 }
 

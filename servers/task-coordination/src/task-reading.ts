@@ -8,6 +8,7 @@ import {
   type Blocker,
   type ContextItem,
   checkTaskId,
+  cutText,
   isHeld,
   type StoredTask,
   type TaskChange,
@@ -114,8 +115,7 @@ export async function contextOf(store: Store, task: Pick<StoredTask, "dependenci
 function shorten(output: Json, room: number): { output: Json; cut: boolean; chars: number } {
   const text = typeof output === "string" ? output : JSON.stringify(output);
   if (text.length <= room) return { output, cut: false, chars: text.length };
-  const kept = text.slice(0, room);
-  return { output: kept.isWellFormed() ? kept : kept.slice(0, -1), cut: true, chars: room };
+  return { output: cutText(text, room), cut: true, chars: room };
 }
 
 /** @throws SwarmError not_found */

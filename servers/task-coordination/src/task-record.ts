@@ -12,13 +12,15 @@ export const TITLE_CHARS_MAX = 200;
 export const TYPE_CHARS_MAX = 64;
 /** Longest checkpoint, expected output or error text. */
 export const NOTE_CHARS_MAX = 4_000;
-/** Largest result of a task and largest parameters, in characters of JSON. */
-export const OUTPUT_CHARS_MAX = 200_000;
+/** Largest result of a task and largest parameters, in bytes of JSON: a record with both stays far below what a value may have. */
+export const OUTPUT_BYTES_MAX = 200_000;
 export const CAPABILITIES_MAX = 20;
 export const FILES_MAX = 50;
 export const FILE_CHARS_MAX = 500;
 /** Changes kept in a record; older ones are counted only. */
 export const HISTORY_MAX = 50;
+/** Characters of a note that the history keeps. */
+export const HISTORY_NOTE_CHARS = 500;
 export const PRIORITY_MAX = 9;
 export const PRIORITY_DEFAULT = 5;
 export const ATTEMPTS_MAX = 100;
@@ -232,6 +234,12 @@ export function checkTaskId(id: string): string {
   throw new SwarmError("invalid_argument", "Not a task id.", {
     hint: `Use up to ${ID_MAX} letters, digits and . _ - , beginning with a letter or digit.`,
   });
+}
+
+/** The beginning of a text, never half a surrogate pair at its end. */
+export function cutText(text: string, chars: number): string {
+  const kept = text.slice(0, chars);
+  return kept.length === text.length || kept.isWellFormed() ? kept : kept.slice(0, -1);
 }
 
 export function isHeld(task: { status: TaskStatus }): boolean {

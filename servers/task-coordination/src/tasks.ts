@@ -1,5 +1,5 @@
 /** Tasks as a whole: adding, reading, cancelling, resetting, forgetting. */
-import { newId, type Random, SwarmError } from "@mcp-swarm/core";
+import { assert, type Json, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, type Store } from "@mcp-swarm/store";
 import { checkGraph } from "./dependency-graph.ts";
@@ -38,6 +38,8 @@ export interface TasksOptions {
   random: Random;
 }
 
+export type AddedTask = Pick<StoredTask, "id" | "status">;
+
 export interface CancelTask {
   readonly taskId: string;
   /** Also all open tasks that wait for it, directly or through others. */
@@ -54,21 +56,28 @@ export class Tasks {
 
   /** @throws SwarmError already_exists, invalid_argument (field or dependency named), limit_exceeded */
   async add(call: Call, task: NewTask): Promise<{ task: TaskRecord }> {
-    const { tasks } = await this.addMany(call, { tasks: [task] });
-    const [added] = tasks;
-    if (!added) throw new SwarmError("internal", "Adding one task answered none.");
+    const [added] = await this.#add(call, [task], toTaskRecord);
+    assert(added, "adding one task answers one");
     return { task: added };
   }
 
-  /** All or none; dependencies may name tasks of the same call. @throws as `add`; a cycle is named */
-  async addMany(call: Call, input: { tasks: readonly NewTask[] }): Promise<{ tasks: TaskRecord[] }> {
-    const { context, random } = this.#options;
+  /**
+   * All or none; dependencies may name tasks of the same call. The answer is short, because all of it is remembered with an
+   * idempotency key.
+   * @throws as `add`; a cycle is named
+   */
+  async addMany(call: Call, input: { tasks: readonly NewTask[] }): Promise<{ tasks: AddedTask[] }> {
     if (input.tasks.length < 1 || input.tasks.length > TASKS_PER_CALL_MAX) {
       throw new SwarmError("invalid_argument", `A call adds 1 to ${TASKS_PER_CALL_MAX} tasks.`, {
         hint: "Add them in several calls, those without dependencies first.",
       });
     }
-    const specs = input.tasks.map((task) => specOf(task, newId("task", random)));
+    return { tasks: await this.#add(call, input.tasks, ({ id, status }) => ({ id, status })) };
+  }
+
+  async #add<T extends Json>(call: Call, given: readonly NewTask[], answer: (task: StoredTask, now: number) => T): Promise<T[]> {
+    const { context, random } = this.#options;
+    const specs = given.map((task) => specOf(task, newId("task", random)));
     const undone = specs.find(({ rollback }) => rollback !== undefined);
     if (undone) {
       throw new SwarmError("invalid_argument", `Task ${undone.id} has a rollback and no workflow.`, {
@@ -81,15 +90,14 @@ export class Tasks {
     const named = new Set(specs.flatMap(({ id, dependencies }) => [id, ...dependencies]));
     const workflows = new Set(specs.flatMap(({ id }) => workflowOfId(id) ?? []).map(workflowKey));
     const queues = new Set(specs.map((spec) => `${prefixes.queues}${queueName(queueOf(spec))}`));
-    const added = await call.transact(
-      (tx): TaskRecord[] =>
+    return call.transact(
+      (tx): T[] =>
         inTasks(tx, context, (tasks) => {
           for (const { id } of specs) checkFreeId(tx, id);
-          return add(tasks, { specs, sequence, by }).map((task) => toTaskRecord(task, tasks.now));
+          return add(tasks, { specs, sequence, by }).map((task) => answer(task, tasks.now));
         }),
       { prefetch: { keys: [...[...named].map(taskKey), ...workflows, ...queues, tallyKey(swarmScope, context.shard)] } },
     );
-    return { tasks: added };
   }
 
   get(call: Pick<Call, "store">, input: { taskId: string }): Promise<TaskDetails> {

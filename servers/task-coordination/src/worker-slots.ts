@@ -157,15 +157,20 @@ export class WorkerSlots {
   }
 
   /**
-   * A task that is claimed in a slot: the caller must hold the slot, and of a caller without a process it is renewed.
+   * A task is claimed in a slot, which its claimant must hold.
    * @throws SwarmError failed_precondition
    */
   use(tx: Transaction, slot: number, by: string): void {
-    const { row, holding } = this.#checkHeld(tx, slot, by);
-    const leaseExpiresAt = tx.now + holding.leaseMs;
-    if (holding.leaseMs === this.#options.remoteLeaseMs && leaseExpiresAt > holding.leaseExpiresAt) {
-      tx.put(slotKey(slot), { ...row, holding: { ...holding, leaseExpiresAt } });
-    }
+    this.#checkHeld(tx, slot, by);
+    this.prolong(tx, slot, by);
+  }
+
+  /** Who holds a slot works in it: its lease begins anew. Of a slot that was lost, nothing happens. */
+  prolong(tx: Transaction, slot: number, by: string): void {
+    const row = tx.get(slotKey(slot))?.value as SlotRow | undefined;
+    const holding = held(row, tx.now);
+    if (!row || holding?.by !== by || holding.leaseExpiresAt >= tx.now + holding.leaseMs) return;
+    tx.put(slotKey(slot), { ...row, holding: { ...holding, leaseExpiresAt: tx.now + holding.leaseMs } });
   }
 
   #checkHeld(tx: Transaction, slot: number, by: string): { row: SlotRow; holding: SlotHolding } {

@@ -1,6 +1,8 @@
+import { onceCall } from "@mcp-swarm/identity";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { AGE_MS } from "../src/task-queue.ts";
+import { DESCRIPTION_CHARS_MAX, HISTORY_MAX, HISTORY_NOTE_CHARS, NOTE_CHARS_MAX, OUTPUT_BYTES_MAX } from "../src/task-record.ts";
 import { checkTasks } from "./support/invariants.ts";
 import { LEASE_MS, swarm } from "./support/swarm.ts";
 
@@ -106,6 +108,38 @@ describe("claiming", () => {
     const inVain = worker.claims.claimNext(worker.call, {}, { waitMs: 1_000 });
     await clock.advance(1_000);
     expect(await inVain).toBeUndefined();
+  });
+
+  test("of many that wait, none begins a transaction before there is something for it", async () => {
+    verifies("TASK-06");
+    const { store, host, clock } = swarm();
+    const planner = host("planner");
+    const workers = Array.from({ length: 8 }, (_, at) => host(`worker-${at}`));
+    let transactions = 0;
+    const abort = new AbortController();
+    const waits = workers.map(({ claims, call }) => {
+      const counted: typeof call = {
+        ...call,
+        transact: (plan, options) => {
+          transactions++;
+          return call.transact(plan, options);
+        },
+      };
+      return claims.claimNext(counted, { type: "build" }, { waitMs: 50_000, signal: abort.signal });
+    });
+    const settled = Promise.allSettled(waits);
+    await clock.advance(1_000);
+    expect(transactions).toBe(workers.length); // the first look is for keeps
+    for (let at = 0; at < 5; at++) {
+      await planner.tasks.add(planner.call, { description: "x", type: "test" });
+      await clock.advance(1_000);
+    }
+    expect(transactions).toBe(workers.length);
+    await planner.tasks.add(planner.call, { description: "x", type: "build" });
+    await clock.advance(1_000);
+    abort.abort(new Error("enough"));
+    expect((await settled).filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    await checkTasks(store);
   });
 
   test("a cancelled wait claims nothing", async () => {
@@ -348,5 +382,53 @@ describe("files", () => {
     await clock.advance(LEASE_MS * 3);
     await expect(two.claims.claimTask(two.call, { taskId: "b" })).rejects.toEqual(code("conflict"));
     await two.claims.claimTask(two.call, { taskId: "d" });
+  });
+
+  test("a waiting worker gets a task when the files that stood in its way are free", async () => {
+    verifies("TASK-22");
+    const { host, clock } = swarm();
+    const one = host("one");
+    const two = host("two");
+    await one.tasks.addMany(one.call, {
+      tasks: ["a", "b"].map((id) => ({ id, description: "x", files: ["src/**"] })),
+    });
+    await one.claims.claimTask(one.call, { taskId: "a" });
+    const waiting = two.claims.claimNext(two.call, {}, { waitMs: 50_000 });
+    await clock.advance(1_000);
+    await one.claims.update(one.call, { taskId: "a", status: "done" });
+    await clock.advance(50);
+    expect((await waiting)?.task.id).toBe("b");
+  });
+});
+
+describe("size", () => {
+  test("500 tasks with the longest descriptions are added under an idempotency key", async () => {
+    verifies("TASK-03", "CORE-12");
+    const { store, host } = swarm();
+    const planner = host("planner");
+    const tasks = Array.from({ length: 500 }, () => ({ description: "é".repeat(DESCRIPTION_CHARS_MAX) }));
+    const call = () => onceCall({ store, caller: planner.call.caller }, { key: "k", fingerprint: "f" });
+    const first = await planner.tasks.addMany(call(), { tasks });
+    expect(await planner.tasks.addMany(call(), { tasks })).toEqual(first);
+    expect(await checkTasks(store)).toHaveLength(500);
+  });
+
+  test("a record with the most of everything fits, and its history keeps the beginning of each note", async () => {
+    const { host } = swarm();
+    const worker = host("worker");
+    const most = "é".repeat(OUTPUT_BYTES_MAX / 2 - 10);
+    await worker.tasks.add(worker.call, { id: "a", description: "é".repeat(DESCRIPTION_CHARS_MAX), parameters: { most } });
+    await worker.claims.claimTask(worker.call, { taskId: "a" });
+    const checkpoint = "é".repeat(NOTE_CHARS_MAX);
+    for (let at = 0; at < HISTORY_MAX; at++)
+      await worker.claims.update(worker.call, { taskId: "a", status: "working", checkpoint });
+    await worker.claims.update(worker.call, { taskId: "a", status: "done", output: most });
+    const { task, history } = await worker.tasks.get(worker.call, { taskId: "a" });
+    expect(task).toMatchObject({ output: most, checkpoint });
+    expect(history[0]?.note).toBe("é".repeat(HISTORY_NOTE_CHARS));
+    await worker.tasks.add(worker.call, { id: "b", description: "x" });
+    await worker.claims.claimTask(worker.call, { taskId: "b" });
+    const tooMuch = worker.claims.update(worker.call, { taskId: "b", status: "done", output: `${most}${most}` });
+    await expect(tooMuch).rejects.toEqual(code("invalid_argument", /bytes/));
   });
 });

@@ -42,6 +42,22 @@ test("a live process keeps its slot, and a dead one's frees itself", async () =>
   expect(await live.slots.workers(live.call)).toMatchObject({ slots: 5, free: 0 });
 });
 
+test("who has no process keeps its slot by renewing the task that it does there", async () => {
+  verifies("TASK-01");
+  const { host, clock } = swarm();
+  const remote = host("remote", { remote: true, remoteLeaseMs: LEASE_MS });
+  const { slot } = (await remote.slots.claim(remote.call)).slot;
+  await remote.tasks.add(remote.call, { id: "a", description: "x" });
+  await remote.claims.claimTask(remote.call, { taskId: "a", workerSlot: slot });
+  for (let at = 0; at < 4; at++) {
+    await clock.advance(LEASE_MS - 1);
+    await remote.claims.renew(remote.call, { taskId: "a" });
+  }
+  expect((await remote.slots.workers(remote.call)).workers).toMatchObject([
+    { slot, workerId: "remote", tasks: [{ taskId: "a" }] },
+  ]);
+});
+
 test("workers are listed with what they work on in their slot", async () => {
   verifies("TASK-01", "TASK-05");
   const { host } = swarm();
