@@ -11,7 +11,7 @@ import { SingleBar } from "cli-progress";
 import { Command, InvalidArgumentError } from "commander";
 import { markdownTable } from "markdown-table";
 import { type Host, startHost } from "./host.ts";
-import { FILES_MAX, type Measure, type PlannedTask, planJob, sourceFiles } from "./plan.ts";
+import { FILES_MAX, type Measure, NOTHING, type PlannedTask, planJob, sourceFiles } from "./plan.ts";
 import type { WorkerMessage } from "./worker.ts";
 
 /** Tasks per call, and the lease in the demo: short, so that a take-over is soon seen. */
@@ -27,7 +27,7 @@ interface Change {
   attempt: number;
 }
 interface Details {
-  task: { id: string; title: string; status: string; claimedBy?: string; output: Measure };
+  task: { id: string; title: string; status: string; claimedBy?: string; output?: Measure };
   history: Change[];
 }
 interface WorkflowStatus {
@@ -165,7 +165,8 @@ await Promise.all(workers.map(({ ended }) => ended));
 
 const details = await inBatches(plan, 50, (task) => planner.call<Details>("get_task", { taskId: `${workflowId}.${task.id}` }));
 const report = details.find(({ task }) => task.id === `${workflowId}.report`);
-const total = report?.task.output;
+const total = report?.task.output ?? NOTHING;
+const counted = total.files + total.missing;
 const completions = details.map(({ history }) => history.filter(({ event }) => event === "done").length);
 const takenOver = details.flatMap(({ task, history }) => {
   const lost = history.find(({ event }) => event === "lease_expired" || event === "given_back");
@@ -182,7 +183,7 @@ const takenOver = details.flatMap(({ task, history }) => {
 });
 const problems = [
   ...(status.status === "completed" ? [] : [`the workflow ended as ${status.status}`]),
-  ...(total?.files === files.length ? [] : [`the report counts ${total?.files ?? 0} files of ${files.length}`]),
+  ...(counted === files.length ? [] : [`the report counts ${counted} files of ${files.length}`]),
   ...(completions.every((count) => count === 1) ? [] : ["a task was finished not exactly once"]),
   ...(options.kill && !kill ? ["nobody was killed: the job was over too soon; use a larger folder"] : []),
   ...(kill && !takenOver.some(({ task }) => task.id === kill?.taskId) ? ["what the killed worker held was not taken over"] : []),
@@ -194,14 +195,11 @@ async function inBatches<T, R>(items: readonly T[], size: number, run: (item: T)
   return results;
 }
 
+const columns = ({ files, lines, blank, bytes, longestLine }: Measure) => [files, lines, blank, bytes, longestLine];
 const number = (value: number) => value.toLocaleString("en-US");
 const folderRows = details
   .filter(({ task }) => /\.folder-\d+$/.test(task.id))
-  .map(({ task }) => [
-    task.title,
-    ...[task.output.files, task.output.lines, task.output.blank, task.output.bytes, task.output.longestLine].map(number),
-    task.claimedBy ?? "",
-  ])
+  .map(({ task }) => [task.title, ...columns(task.output ?? NOTHING).map(number), task.claimedBy ?? ""])
   .sort(([a = ""], [b = ""]) => a.localeCompare(b));
 const align = ["l", "r", "r", "r", "r", "r", "l"];
 const byFolder = markdownTable([["folder", "files", "lines", "blank", "bytes", "longest line", "added up by"], ...folderRows], {
@@ -217,9 +215,9 @@ const byWorker = markdownTable(
   ],
   { align: ["l", "r", "r", "l"] },
 );
-const text = `# ${folder.split("/").at(-1)}: ${number(total?.files ?? 0)} files, ${number(total?.lines ?? 0)} lines, ${number(total?.bytes ?? 0)} bytes
+const text = `# ${folder.split("/").at(-1)}: ${number(total.files)} files, ${number(total.lines)} lines, ${number(total.bytes)} bytes
 
-${plan.length} tasks by ${workers.length} workers in ${(tookMs / 1_000).toFixed(1)} s. Every file was counted once: ${total?.files === files.length && completions.every((count) => count === 1) ? "yes" : "NO"}.
+${plan.length} tasks by ${workers.length} workers in ${(tookMs / 1_000).toFixed(1)} s. Every file was counted once: ${counted === files.length && completions.every((count) => count === 1) ? "yes" : "NO"}.
 
 ## Folders
 ${byFolder}

@@ -1,6 +1,6 @@
 /** A folder as a job: a task per source file, a task per folder that adds up its files, a report that adds up the folders. */
 import { spawnSync } from "node:child_process";
-import { readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { glob } from "tinyglobby";
 
@@ -10,7 +10,7 @@ const FILE_BYTES_MAX = 2_000_000;
 /** How many results one task adds up: the server takes 100 dependencies a task. */
 const FAN_IN = 100;
 
-export type Measure = { files: number; lines: number; blank: number; bytes: number; longestLine: number };
+export type Measure = { files: number; missing: number; lines: number; blank: number; bytes: number; longestLine: number };
 
 export interface PlannedTask {
   id: string;
@@ -81,11 +81,16 @@ function addUp(tasks: PlannedTask[], id: string, path: string, description: stri
   return id;
 }
 
+export const NOTHING: Measure = { files: 0, missing: 0, lines: 0, blank: 0, bytes: 0, longestLine: 0 };
+
+/** A file that is gone since the job was planned counts as missing. */
 export function measureFile(path: string): Measure {
+  if (!existsSync(path)) return { ...NOTHING, missing: 1 };
   const text = readFileSync(path, "utf8");
   const lines = text === "" ? [] : text.replace(/\n$/, "").split("\n");
   return {
     files: 1,
+    missing: 0,
     lines: lines.length,
     blank: lines.filter((line) => line.trim() === "").length,
     bytes: Buffer.byteLength(text),
@@ -94,9 +99,10 @@ export function measureFile(path: string): Measure {
 }
 
 export function sum(measures: readonly Measure[]): Measure {
-  const total: Measure = { files: 0, lines: 0, blank: 0, bytes: 0, longestLine: 0 };
+  const total: Measure = { ...NOTHING };
   for (const one of measures) {
     total.files += one.files;
+    total.missing += one.missing;
     total.lines += one.lines;
     total.blank += one.blank;
     total.bytes += one.bytes;

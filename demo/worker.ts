@@ -42,11 +42,17 @@ for (;;) {
   }
   tell({ kind: "claimed", taskId: task.id, attempt: task.attempt });
   if (Number(pauseMs) > 0) await pause(Number(pauseMs));
-  const output =
-    task.type === "measure"
-      ? measureFile(join(folder, task.parameters.path))
-      : sum(await Promise.all(task.dependencies.map(outputOf)));
-  await host.call("update_task", { taskId: task.id, status: "done", output });
+  try {
+    const output =
+      task.type === "measure"
+        ? measureFile(join(folder, task.parameters.path))
+        : sum(await Promise.all(task.dependencies.map(outputOf)));
+    await host.call("update_task", { taskId: task.id, status: "done", output });
+  } catch (error) {
+    // what one worker cannot do another may; the swarm decides whether it is tried again
+    await host.call("update_task", { taskId: task.id, status: "failed", error: String(error) });
+    continue;
+  }
   tell({ kind: "done", taskId: task.id });
 }
 await host.close();
