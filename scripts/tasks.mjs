@@ -10,6 +10,7 @@ const TASKS = {
   start: [BUILD, ["node", "servers/gateway/dist/main.js"]],
   test: [BUILD, ["vitest", "run"]],
   check: [["tsc", "-b"], ["biome", "check", "--error-on-warnings", "."], ["knip"], BUILD, ["node", "scripts/lint-packages.mjs"]],
+  changeset: [["changeset"]],
   format: [["biome", "check", "--write", "."]],
   bench: [BUILD, ["node", "bench/run.ts"]],
   demo: [BUILD, ["node", "demo/main.ts"]],
