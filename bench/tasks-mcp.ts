@@ -1,5 +1,6 @@
 /** Claim and complete through MCP on one SQLite file, against the raw queue behind the same SDK, with the same workers. */
 import { join } from "node:path";
+import { startPostgres } from "../test/support/postgres.ts";
 import type { Options, Row } from "./row.ts";
 import { type Durability, rawServer, scratch, taskServer } from "./servers.ts";
 import { Squad } from "./squad.ts";
@@ -23,9 +24,10 @@ const QUICK: readonly Size[] = [
   { workers: 4, tasks: 1_000, rounds: 2 },
 ];
 const GOAL = 0.75;
+const POSTGRES_GOAL = 0.35;
 const FLAT = 1.3;
 /** Tasks that each side does unheard, so that no code is cold. */
-const WARM_UP = 300;
+const WARM_UP = 2_000;
 /** The best peer that was measured on such a machine, and the coordinator that this one replaces; neither runs here. */
 const BEST_PEER = 198;
 const REPLACED = 27;
@@ -64,19 +66,14 @@ function flatness(perSecondAt: ReadonlyMap<number, number>, durability: Durabili
   }));
 }
 
-async function measure(size: Size, durability: Durability) {
+/** Both sides on stores of their own, in the same run. */
+async function measure(size: Size, durability: Durability, stores?: { ours: string; raw: string }) {
   using folder = scratch();
-  const worker = (at: number) => `worker-${at + 1}`;
-  const numbers = Array.from({ length: size.workers }, (_, at) => at);
-  const ours = await Squad.open(
-    numbers.map((at) => taskServer({ store: `sqlite:${join(folder.path, "swarm.db")}`, durability, worker: worker(at) })),
-  );
+  const at = stores ?? { ours: `sqlite:${join(folder.path, "swarm.db")}`, raw: `sqlite:${join(folder.path, "raw.db")}` };
+  const workers = Array.from({ length: size.workers }, (_, number) => `worker-${number + 1}`);
+  const ours = await Squad.open(workers.map((worker) => taskServer({ store: at.ours, durability, worker })));
   try {
-    const raw = await Squad.open(
-      await Promise.all(
-        numbers.map((at) => rawServer({ store: `sqlite:${join(folder.path, "raw.db")}`, durability, worker: worker(at) })),
-      ),
-    );
+    const raw = await Squad.open(await Promise.all(workers.map((worker) => rawServer({ store: at.raw, durability, worker }))));
     try {
       await ours.drain(WARM_UP);
       await raw.drain(WARM_UP);
@@ -90,6 +87,27 @@ async function measure(size: Size, durability: Durability) {
     }
   } finally {
     await ours.close();
+  }
+}
+
+/** The same on PostgreSQL, on a server of this run; its raw queue claims with SKIP LOCKED. */
+export async function tasksPostgres({ quick }: Options): Promise<Row[]> {
+  const size: Size = { workers: 4, tasks: 1_000, rounds: quick ? 2 : 5 };
+  const postgres = await startPostgres();
+  try {
+    const stores = { ours: await postgres.freshDatabase(), raw: await postgres.freshDatabase() };
+    const { subject, control, ratio } = await measure(size, "full", stores);
+    return [
+      {
+        what: `claim + complete, ${named(size)}, PostgreSQL`,
+        subject: perSecond(subject),
+        control: perSecond(control),
+        ratio,
+        goal: { atLeast: POSTGRES_GOAL },
+      },
+    ];
+  } finally {
+    await postgres.stop();
   }
 }
 

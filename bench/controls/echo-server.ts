@@ -1,7 +1,7 @@
 /** The least that an MCP server can be: the official SDK and one tool. What the start, a call and idling cost at the very least. */
 import { McpServer } from "@modelcontextprotocol/server";
 import { serveStdio } from "@modelcontextprotocol/server/stdio";
-import { z } from "zod";
+import * as z from "zod";
 
 serveStdio(() => {
   const server = new McpServer({ name: "echo", version: "1.0.0" }, { capabilities: { tools: {} } });

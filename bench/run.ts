@@ -1,0 +1,82 @@
+/**
+ * All benchmarks, or those named: `npm run bench -- [--quick] [name …]`. Prints each table as it comes. A full run of all
+ * writes RESULTS.md beside this file.
+ */
+import { writeFileSync } from "node:fs";
+import { cpus, release, totalmem, type } from "node:os";
+import { join } from "node:path";
+import { definitions } from "./definitions.ts";
+import { loadTest } from "./load-test.ts";
+import { millionTasks } from "./million-tasks.ts";
+import { postgresClaims } from "./postgres-claims.ts";
+import { type Bench, formatTable, meets, type Row } from "./row.ts";
+import { start } from "./start.ts";
+import { stdioCall } from "./stdio-call.ts";
+import { storeClaims } from "./store-claims.ts";
+import { tasksMcp, tasksPostgres } from "./tasks-mcp.ts";
+
+const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
+  "stdio-call": { title: "A tool call over stdio", run: stdioCall },
+  start: { title: "Start and memory", run: start },
+  "tasks-mcp": { title: "Claim and complete through MCP, one SQLite file", run: tasksMcp },
+  "tasks-postgres": { title: "Claim and complete through MCP, PostgreSQL", run: tasksPostgres },
+  "load-test": { title: "The specification's load test", run: loadTest },
+  definitions: { title: "Tool definitions as a model sees them", run: definitions },
+  "store-claims": { title: "Claims on SQLite, without MCP", run: storeClaims },
+  "postgres-claims": { title: "Claims on PostgreSQL, without MCP", run: postgresClaims },
+  "million-tasks": { title: "A million tasks", run: millionTasks },
+};
+
+const args = process.argv.slice(2);
+const quick = args.includes("--quick");
+const asked = args.filter((arg) => arg !== "--quick");
+const unknown = asked.find((name) => !(name in BENCHES));
+if (unknown !== undefined) {
+  console.error(`There is no benchmark "${unknown}". There are: ${Object.keys(BENCHES).join(", ")}.`);
+  process.exit(2);
+}
+
+const sections: string[] = [];
+const missed: Row[] = [];
+const broken: string[] = [];
+for (const [name, { title, run }] of Object.entries(BENCHES)) {
+  if (asked.length > 0 && !asked.includes(name)) continue;
+  console.log(`\n## ${title}\n`);
+  try {
+    const rows = await run({ quick });
+    const table = formatTable(rows);
+    console.log(table);
+    sections.push(`## ${title}\n\n${table}\n`);
+    missed.push(...rows.filter((row) => meets(row) === false));
+  } catch (error) {
+    console.error(error);
+    broken.push(name);
+  }
+}
+
+if (broken.length > 0) {
+  console.error(`\nNot measured, because something went wrong: ${broken.join(", ")}`);
+  process.exit(1);
+}
+console.log(missed.length === 0 ? "\nAll goals met." : `\nGoals missed: ${missed.map(({ what }) => what).join("; ")}`);
+if (!quick && asked.length === 0) {
+  writeFileSync(join(import.meta.dirname, "RESULTS.md"), report(sections, missed));
+  console.log("Written to bench/RESULTS.md");
+}
+
+function report(tables: readonly string[], short: readonly Row[]): string {
+  const [cpu] = cpus();
+  const machine = `${cpus().length} × ${cpu?.model.trim() ?? "unknown"}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${type()} ${release()}, Node ${process.version}`;
+  return `# Benchmark results
+
+Written by \`npm run bench\`. Machine: ${machine}.
+
+Each figure stands beside a control that was measured in the same run, by turns; the ratio is the median of the rounds' own
+ratios. Absolute figures are this machine's alone. The controls are in \`bench/controls\`: a bare server of the official SDK,
+and raw queues over one table behind the same SDK, bundled as ours is. Wherever tasks are claimed, the run fails if a task is
+done twice, is lost, or a call is refused.
+
+${short.length === 0 ? "All goals are met." : `Goals missed: ${short.map(({ what }) => what).join("; ")}.`}
+
+${tables.join("\n")}`;
+}
