@@ -1,9 +1,11 @@
 /** Holders that die, sleep past their lease, or live on without a word. */
 import { openStore, type Store } from "@mcp-swarm/store";
-import { describe, expect, test } from "vitest";
+import { describe, expect, inject, test } from "vitest";
 import type { StoredTask, TaskChange } from "../../servers/task-coordination/src/task-record.ts";
 import { verifies } from "../requirements.ts";
 import { eventually, Host, type ToolAnswer } from "../support/host.ts";
+import { freshDatabase } from "../support/postgres.ts";
+import { slowNetwork } from "../support/slow-network.ts";
 import { ENGINES, size } from "./engines.ts";
 
 const LEASE_MS = 1_000;
@@ -139,4 +141,19 @@ describe.each(ENGINES)("$name", ({ meet }) => {
     await holder.call("update_task", { taskId: "long", status: "done" });
     await store.close();
   });
+});
+
+test("a lease ends over a network on which every answer takes its time", { timeout: 120_000 }, async () => {
+  verifies("TASK-07");
+  await using network = await slowNetwork(await freshDatabase(inject("postgresUrl")), 10);
+  const store = await openStore(network.url);
+  await using other = await Host.start({ store: network.url, agent: "other", env });
+  await other.call("add_task", { id: "task", description: "its holder dies" });
+  const holder = await Host.start({ store: network.url, agent: "holder", env });
+  await holder.call("claim_task", { taskId: "task" });
+  await holder.kill();
+  const leaseEnd = (await stored(store, "task")).claim?.leaseExpiresAt ?? 0;
+  const freed = await change(store, "task", "lease_expired");
+  expect(freed.at - leaseEnd).toBeLessThanOrEqual(GRACE_MS);
+  await store.close();
 });

@@ -50,6 +50,12 @@ const RECENT_TEXT_MAX = 4_096;
 /** The clock is asked again when it was not for so long, even if nothing else is. */
 const CLOCK_AGE_MS_MAX = 10_000;
 
+/**
+ * After so many fetches in a row the runs of a plan keep one time. A range that ends at the time (all that is due) is another
+ * range a millisecond later: with a fresh time for each run, what was fetched would never be what is wanted.
+ */
+const FETCHES_UNTIL_TIME_STAYS = 2;
+
 /** How far the server's clock may be set back without a plan seeing it; the difference is waited out. */
 const CLOCK_BACK_MS_MAX = 1_000;
 
@@ -322,10 +328,12 @@ export class PostgresStore implements Store, KeyvRows {
     if (attempt.lockFirst && !attempt.held) await this.#lockAndRead(slot, attempt, attempt.lockFirst);
     if (performance.now() - this.#answeredAt > CLOCK_AGE_MS_MAX) this.#sync(await slot.query(this.#sql.now));
     const recent = attempt.guesses ? this.#recent : undefined;
-    const run = new PlanRun(attempt.reads, recent, this.#now(), this.#spread);
+    const run = new PlanRun(attempt.reads, recent, attempt.time ?? this.#now(), this.#spread);
     const outcome = runPlan(attempt.plan, run);
     if (run.missing) {
       await this.#fetch(slot, attempt, run, run.missing);
+      attempt.fetches += 1;
+      if (attempt.fetches >= FETCHES_UNTIL_TIME_STAYS) attempt.time = run.now;
       return undefined;
     }
     if ("refusal" in outcome || run.staged.size === 0) {
@@ -359,6 +367,8 @@ export class PostgresStore implements Store, KeyvRows {
 
   /** True when the run is committed; else the attempt says how to go on. */
   async #commit<T>(slot: Slot, attempt: Attempt<T>, run: PlanRun): Promise<boolean> {
+    attempt.fetches = 0;
+    attempt.time = undefined;
     const session = await slot.session();
     const id = randomId();
     const locks = locksOf(run);
@@ -621,6 +631,9 @@ class Attempt<T> {
   guesses = true;
   /** Every fetch brings all that is known anew. */
   oneSnapshot = false;
+  /** Fetches since a commit was last tried, and the time that its runs keep from then on. */
+  fetches = 0;
+  time: number | undefined;
   /** Locks to take before the next run; and those that an open transaction on the slot's connection holds. */
   lockFirst: Locks | undefined;
   held: Locks | undefined;
