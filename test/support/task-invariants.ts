@@ -142,7 +142,7 @@ function wantedIndexes(tasks: ReadonlyMap<string, StoredTask>): Map<string, stri
 }
 
 /** Kept beside the records, and no index of them. */
-const NO_INDEX = new Set(["task-tally", "task-runs", "task-queue", "task-fanout"]);
+const NO_INDEX = new Set(["task-tally", "task-runs", "task-queue", "task-queues", "task-fanout"]);
 
 function indexProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<string, StoredTask>): string[] {
   const wanted = wantedIndexes(tasks);

@@ -11,11 +11,13 @@ import {
 import { type Clock, type Json, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { type Entry, fromOrdered, ordered, prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
+import { ALL_QUEUES, type KnownQueues, QUEUES_VERSION_KEY, queuesIn, readQueues } from "./queue-directory.ts";
+import { runsKey } from "./run-stats.ts";
 import { agentScope, swarmScope, tallyKey } from "./tally.ts";
 import { extendTaskFiles, filesTaken, reserveTaskFiles } from "./task-files.ts";
-import { indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
+import { fanoutKey, indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
 import { claim, complete, expire, failAttempt, giveBack, hold, leaseIsOver, wake } from "./task-lifecycle.ts";
-import { mayTake, type Queue, queueName, queueOf, type Worker } from "./task-queue.ts";
+import { mayTake, queueOf, type Worker } from "./task-queue.ts";
 import { contextOf, readyPrefix } from "./task-reading.ts";
 import {
   type ContextItem,
@@ -105,14 +107,15 @@ export interface ClaimsOptions {
 /** What this process remembers of a claim it made. */
 interface Made {
   readonly agentId: string;
+  readonly type: string;
   readonly token: number;
 }
 
 /** Most claims that a process remembers; the oldest are forgotten first. */
 const REMEMBERED_MAX = 10_000;
 
-/** `tidy`: tasks in front whose workflow does not run. */
-type Next = { readonly task: TaskRecord | null; readonly tidy: readonly string[] };
+/** `tidy`: tasks in front whose workflow does not run. `changed`: the queues are not what this process remembers. */
+type Next = { readonly task: TaskRecord | null; readonly tidy: readonly string[]; readonly changed: boolean };
 
 export class Claims {
   readonly #options: ClaimsOptions;
@@ -124,6 +127,7 @@ export class Claims {
   readonly #made = new Map<string, Made>();
   /** Where the last task came from: most likely where the next comes from. */
   #lastPrefix: string | undefined;
+  #queues: KnownQueues | undefined;
 
   constructor(options: ClaimsOptions) {
     this.#options = options;
@@ -198,7 +202,9 @@ export class Claims {
       await this.#giveUp(call.store, record);
       waiting.signal.throwIfAborted();
     }
-    return record && this.#claimed(call, agentId, record);
+    if (!record) return undefined;
+    this.#lastPrefix = readyPrefix(queueOf(record), input.workflowId);
+    return this.#claimed(call, agentId, record);
   }
 
   /**
@@ -245,7 +251,7 @@ export class Claims {
         }),
       {
         prefetch: {
-          keys: [taskKey(taskId), ...this.#tallyKeys(agentId)],
+          keys: [taskKey(taskId), fanoutKey(taskId), ...this.#tallyKeys(agentId), ...this.#runsKeys(taskId, agentId)],
           ranges: input.status === "done" ? [prefixRange(prefixes.dependents(taskId), SCAN_LIMIT_MAX)] : [],
         },
       },
@@ -279,8 +285,8 @@ export class Claims {
 
   /** Whether anything is available for this worker, or due to be. */
   async #mayFind(store: Store, worker: Worker, workflowId: string | undefined): Promise<boolean> {
-    for (const { value } of await store.scan(prefixRange(prefixes.queues, SCAN_LIMIT_MAX))) {
-      const queue = value as Queue;
+    this.#queues = await readQueues(store);
+    for (const queue of this.#queues.queues) {
       if (!mayTake(worker, queue)) continue;
       if ((await store.scan(prefixRange(readyPrefix(queue, workflowId), 1))).length > 0) return true;
     }
@@ -289,12 +295,13 @@ export class Claims {
   }
 
   async #tryNext(call: Call, input: ClaimNext, worker: Worker): Promise<TaskRecord | undefined> {
-    const ranges = [prefixRange(prefixes.queues, SCAN_LIMIT_MAX)];
     for (let round = 0; round < ROUNDS_MAX; round++) {
-      if (this.#lastPrefix !== undefined) ranges.push(prefixRange(this.#lastPrefix, 1));
-      const next = await call.transact((tx): Next => this.#pickNext(tx, call, worker, input), {
-        prefetch: { keys: this.#tallyKeys(), ranges },
+      const known = this.#queues;
+      const first = this.#lastPrefix;
+      const next = await call.transact((tx): Next => this.#pickNext(tx, call, worker, input, { known, first }), {
+        prefetch: { keys: [QUEUES_VERSION_KEY, ...this.#tallyKeys()], ranges: known ? [] : [ALL_QUEUES] },
       });
+      if (next.changed) this.#queues = await readQueues(call.store);
       if (next.task) return next.task;
       // what stands in the way is put right in transactions of its own: a plan that found nothing writes nothing
       if (next.tidy.length > 0) await this.#putBack(call.store, next.tidy);
@@ -303,14 +310,23 @@ export class Claims {
     return undefined;
   }
 
-  #pickNext(tx: Transaction, call: Call, worker: Worker, input: ClaimNext): Next {
+  #pickNext(
+    tx: Transaction,
+    call: Call,
+    worker: Worker,
+    input: ClaimNext,
+    { known, first }: { known: KnownQueues | undefined; first: string | undefined },
+  ): Next {
     const tidy: string[] = [];
     const heads: { prefix: string; entry: Entry }[] = [];
-    for (const { value } of tx.scan(prefixRange(prefixes.queues, SCAN_LIMIT_MAX))) {
-      const queue = value as Queue;
+    const head = (prefix: string) => tx.pick(prefixRange(prefix, 1), SHARED_SEGMENTS);
+    // asked before all else, so that an engine across a network fetches it and what it leads to along with the hints
+    const firstHead = first === undefined ? undefined : head(first);
+    const { queues, changed } = queuesIn(tx, known);
+    for (const queue of queues) {
       if (!mayTake(worker, queue)) continue;
       const prefix = readyPrefix(queue, input.workflowId);
-      const entry = tx.pick(prefixRange(prefix, 1), SHARED_SEGMENTS);
+      const entry = prefix === first ? firstHead : head(prefix);
       if (entry) heads.push({ prefix, entry });
     }
     for (let looked = 0; looked < LOOKED_AT_MAX; looked++) {
@@ -325,12 +341,12 @@ export class Claims {
         tidy.push(task.id);
         return undefined;
       });
-      if (claimed) return { task: claimed, tidy: [] };
+      if (claimed) return { task: claimed, tidy: [], changed };
       const [following] = tx.scan(prefixRange(best.prefix, 1, { after: best.entry.key }));
       if (following) best.entry = following;
       else heads.splice(heads.indexOf(best), 1);
     }
-    return { task: null, tidy };
+    return { task: null, tidy, changed };
   }
 
   /** Available tasks whose workflow does not run leave the queues. */
@@ -373,10 +389,9 @@ export class Claims {
   }
 
   async #claimed(call: Call, agentId: string, task: TaskRecord): Promise<ClaimAnswer> {
-    this.#lastPrefix = prefixes.readyIn(queueName(queueOf(task)));
     if (call.caller.processId !== undefined) {
       const { id, fencingToken: token, claimedAt, timeoutMs } = task;
-      this.#remember(id, { agentId, token });
+      this.#remember(id, { agentId, type: task.type, token });
       const deadline = timeoutMs === undefined || claimedAt === undefined ? {} : { deadlineAt: claimedAt + timeoutMs };
       this.#holdings.hold({ id, token, ...deadline });
     }
@@ -426,6 +441,11 @@ export class Claims {
 
   #inTasks<T>(tx: Transaction, work: (tasks: TaskTransaction) => T): T {
     return inTasks(tx, this.#options.context, work);
+  }
+
+  #runsKeys(taskId: string, agentId: string): string[] {
+    const made = this.#made.get(taskId);
+    return made === undefined ? [] : [runsKey(made.type, agentId)];
   }
 
   #tallyKeys(agentId?: string): string[] {

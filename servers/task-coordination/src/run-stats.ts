@@ -18,8 +18,10 @@ export type RunStats = { readonly agentId: string; readonly count: number; reado
 
 const typePrefix = (type: string): string => `task-runs/${segment(type)}/`;
 
+export const runsKey = (type: string, agentId: string): string => `${typePrefix(type)}${segment(agentId)}`;
+
 export function recordRun(tx: Transaction, type: string, agentId: string, durationMs: number): void {
-  const key = `${typePrefix(type)}${segment(agentId)}`;
+  const key = runsKey(type, agentId);
   const before = tx.get(key)?.value as RunStats | undefined;
   const count = (before?.count ?? 0) + 1;
   const distance = durationMs - (before?.meanMs ?? 0);

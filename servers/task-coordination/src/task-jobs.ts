@@ -2,6 +2,7 @@
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
 import { prefixRange, type Store } from "@mcp-swarm/store";
 import { DUE_BATCH_MAX, freeDue, nextDueAt } from "./claims.ts";
+import { dropQueues } from "./queue-directory.ts";
 import { prefixes, type TaskContext } from "./task-layer.ts";
 import { type Queue, queueName } from "./task-queue.ts";
 import type { Tasks } from "./tasks.ts";
@@ -73,9 +74,13 @@ export async function dropEmptyQueues(store: Store, after?: string): Promise<str
   const range = prefixRange(prefixes.queues, QUEUE_BATCH_MAX, after === undefined ? {} : { after });
   return store.transact((tx) => {
     const entries = tx.scan(range);
-    for (const { key, value } of entries) {
-      if (tx.scan(prefixRange(prefixes.readyIn(queueName(value as Queue)), 1)).length === 0) tx.delete(key);
-    }
+    const empty = entries.filter(({ value }) => {
+      return tx.scan(prefixRange(prefixes.readyIn(queueName(value as Queue)), 1)).length === 0;
+    });
+    dropQueues(
+      tx,
+      empty.map(({ key }) => key),
+    );
     return entries.length === range.limit ? entries.at(-1)?.key : undefined;
   });
 }

@@ -7,7 +7,6 @@
  * | `task/<id>` | StoredTask | the truth |
  * | `task-ready/<queue>/<rank>/<seq>/<id>` | IndexEntry | available, in the order of claiming |
  * | `task-wready/<workflow's queue>/<rank>/<seq>/<id>` | IndexEntry | the same within one workflow |
- * | `task-queue/<queue>` | Queue | which queues there are |
  * | `task-lease/<lease end>/<id>` | IndexEntry | claimed and working, by the end of the lease |
  * | `task-delay/<due>/<id>` | IndexEntry | delayed |
  * | `task-blocked/<seq>/<id>` | IndexEntry | blocked |
@@ -25,10 +24,11 @@
  * | `workflow-failed/<workflow>/<id>` | IndexEntry | failed tasks of a workflow |
  * | `workflow-undo/<workflow>/<end>/<depth>/<id>` | IndexEntry | done tasks with a rollback, in the order of their end |
  *
- * Each task is in exactly one of ready, lease, delay, blocked and ended. Counts: tally.ts. Run times: run-stats.ts.
+ * Each task is in exactly one of ready, lease, delay, blocked and ended. Queues: queue-directory.ts. Counts: tally.ts. Run times: run-stats.ts.
  */
 import { assert, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Entry, ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
+import { keepQueue, QUEUES_PREFIX } from "./queue-directory.ts";
 import { recordRun } from "./run-stats.ts";
 import { agentScope, swarmScope, TallyChanges, type TallyEvent, workflowScope } from "./tally.ts";
 import { releaseTaskFiles } from "./task-files.ts";
@@ -57,7 +57,7 @@ export const prefixes = {
   ready: "task-ready/",
   readyIn: (queue: string) => `task-ready/${queue}/`,
   workflowReadyIn: (queue: string) => `task-wready/${queue}/`,
-  queues: "task-queue/",
+  queues: QUEUES_PREFIX,
   leases: "task-lease/",
   delayed: "task-delay/",
   blocked: "task-blocked/",
@@ -368,7 +368,7 @@ export class TaskTransaction {
     }
     for (const key of old) this.tx.delete(key);
     const moved = before?.status !== after.status || before.assignedTo !== after.assignedTo;
-    if (after.status === "available" && moved) this.#keepQueue(after);
+    if (after.status === "available" && moved) keepQueue(this.tx, queueOf(after));
     if (after.assignedTo !== undefined && before?.assignedTo !== after.assignedTo) this.#keepAssignee(after.assignedTo);
     if (before && isHeld(before) && !isHeld(after)) releaseTaskFiles(this.tx, before);
     this.#fan(before, after);
@@ -392,12 +392,6 @@ export class TaskTransaction {
     const waits = hasEnded(after) ? [] : after.open;
     for (const id of waited) if (!waits.includes(id)) this.#fanout.set(id, (this.#fanout.get(id) ?? 0) - 1);
     for (const id of waits) if (!waited.includes(id)) this.#fanout.set(id, (this.#fanout.get(id) ?? 0) + 1);
-  }
-
-  #keepQueue(task: StoredTask): void {
-    const queue = queueOf(task);
-    const key = `${prefixes.queues}${queueName(queue)}`;
-    if (!this.tx.get(key)) this.tx.put(key, queue);
   }
 
   #keepAssignee(agentId: string): void {
