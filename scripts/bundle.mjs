@@ -1,7 +1,7 @@
 // Bundles one server: main.js, the bin; app.js, what every start needs; and a chunk for each part that is loaded when it is
 // first used (an engine, HTTP, the command line). Nothing has to be installed beside them.
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { build } from "esbuild";
 
 // Dependencies in CommonJS expect these to be there.
@@ -24,9 +24,9 @@ await import("./app.js");
 }
 
 export async function bundle({ entry, dist, engines }) {
-  rmSync(dist, { recursive: true, force: true }); // no chunk of an older build stays
   mkdirSync(dist, { recursive: true });
-  await build({
+  const { metafile } = await build({
+    metafile: true,
     entryPoints: { app: entry },
     outdir: dist,
     bundle: true,
@@ -48,4 +48,7 @@ export async function bundle({ entry, dist, engines }) {
   });
   writeFileSync(join(dist, "main.js"), launcher(engines));
   chmodSync(join(dist, "main.js"), 0o755);
+  // no chunk of an older build stays; they go last, so that a server can start at any moment
+  const made = new Set(["main.js", ...Object.keys(metafile.outputs).map((file) => basename(file))]);
+  for (const name of readdirSync(dist)) if (!made.has(name)) rmSync(join(dist, name), { recursive: true });
 }

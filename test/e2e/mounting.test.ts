@@ -31,6 +31,9 @@ describe.each(SERVERS)("%s alone", (server) => {
         hosts.push(await Host.start({ server, era, agent: `stdio-${era}`, store: folder.store }));
         hosts.push(await Host.http(`${serving.url}/mcp`, { era, agent: `http-${era}` }));
       }
+      // a host that does not know the server's era finds the newer one
+      hosts.push(await Host.start({ server, era: "v2-auto", agent: "stdio-auto", store: folder.store }));
+      hosts.push(await Host.http(`${serving.url}/mcp`, { era: "v2-auto", agent: "http-auto" }));
       const lists = await Promise.all(hosts.map((host) => host.client.listTools()));
       const first = lists[0]?.tools;
       expect(first?.length).toBeGreaterThan(5);

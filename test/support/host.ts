@@ -10,9 +10,13 @@ import { StreamableHTTPClientTransport as HttpV1 } from "@modelcontextprotocol/s
 
 export const ROOT = join(import.meta.dirname, "..", "..");
 
-/** `v1`: the maintenance line's client, revision 2025-11-25. `v2`: the stable line's, either revision. */
-export type Era = "v1" | "v2-legacy" | "v2-modern";
-export const ERAS: readonly Era[] = ["v1", "v2-legacy", "v2-modern"];
+/**
+ * `v1`: the maintenance line's client, revision 2025-11-25. `v2`: the stable line's, either revision; `v2-auto` finds out which
+ * by asking, over stdio in a process of its own.
+ */
+export type Era = "v1" | "v2-legacy" | "v2-modern" | "v2-auto";
+export const ERAS = ["v1", "v2-legacy", "v2-modern"] as const;
+const MODERN = "2026-07-28";
 
 export function binOf(server: string): string {
   return join(ROOT, "servers", server, "dist", "main.js");
@@ -73,10 +77,11 @@ async function connect(era: Era, transports: { v1: () => StdioV1 | HttpV1; v2: (
       close: () => v1.close(),
     };
   }
-  const negotiation: ClientOptions = era === "v2-modern" ? { versionNegotiation: { mode: "auto" } } : {};
+  const modes = { "v2-legacy": "legacy", "v2-modern": { pin: MODERN }, "v2-auto": "auto" } as const;
+  const negotiation: ClientOptions = { versionNegotiation: { mode: modes[era] } };
   const v2 = new ClientV2(CLIENT_INFO, negotiation);
   await v2.connect(transports.v2());
-  if (v2.getProtocolEra() !== (era === "v2-modern" ? "modern" : "legacy")) throw new Error(`Not connected as ${era}`);
+  if (v2.getProtocolEra() !== (era === "v2-legacy" ? "legacy" : "modern")) throw new Error(`Not connected as ${era}`);
   return {
     callTool: (request, options) => v2.callTool(request, options as Parameters<typeof v2.callTool>[1]),
     listTools: async () => (await v2.listTools()) as { tools: ToolListing[] },

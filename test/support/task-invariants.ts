@@ -106,7 +106,7 @@ function historyProblems(task: StoredTask): string[] {
 function countAttempt(attempt: number, { event }: TaskChange): number {
   if (event === "claimed") return attempt + 1;
   if (event === "given_back") return attempt - 1;
-  return event === "reset" ? 0 : attempt;
+  return event === "reset" || event === "revived" ? 0 : attempt;
 }
 
 // ── indexes ──
@@ -182,7 +182,7 @@ function tallyProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<st
   }
   const scopes = new Map<string, StoredTask[]>([["swarm", [...tasks.values()]]]);
   for (const task of tasks.values()) {
-    if (task.workflowId === undefined) continue;
+    if (task.workflowId === undefined || task.rollbackOf !== undefined) continue; // rollbacks count for the swarm alone
     const scope = segment(`wf.${task.workflowId}`);
     scopes.set(scope, [...(scopes.get(scope) ?? []), task]);
   }
