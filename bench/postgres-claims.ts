@@ -14,8 +14,8 @@ import { formatTable, type Options, type Row } from "./row.ts";
 import { median, perSecond } from "./stats.ts";
 
 const PROCESSES = 4;
-const FULL = { jobs: 400, rounds: 21 };
-const QUICK = { jobs: 300, rounds: 5 };
+const FULL = { jobs: 400, rounds: 21, warmUp: 3_000 };
+const QUICK = { jobs: 300, rounds: 5, warmUp: 300 };
 /** Short rounds, so that a round of each side meets the same machine. The slower a queue the fewer jobs it gets, so that the run stays short. */
 const SHARE: Record<Kind, number> = { store: 1, raw: 2, "graphile-worker": 1, "pg-boss": 0.5 };
 const GOALS: Partial<Record<Kind, number>> = { raw: 0.35, "graphile-worker": 1, "pg-boss": 1 };
@@ -27,12 +27,12 @@ interface Drained {
 }
 
 export async function postgresClaims({ quick }: Options): Promise<Row[]> {
-  const { jobs, rounds } = quick ? QUICK : FULL;
+  const { jobs, rounds, warmUp } = quick ? QUICK : FULL;
   const server = await startPostgres();
   const crews = new Map<Kind, Crew>();
   try {
     for (const kind of KINDS) crews.set(kind, await Crew.open(kind, await server.freshDatabase()));
-    for (const [kind, crew] of crews) await crew.drain(Math.ceil((jobs * SHARE[kind]) / 4)); // warm, unheard
+    for (const [kind, crew] of crews) await crew.drain(Math.ceil(warmUp * SHARE[kind])); // unheard: no code is cold
     const results = new Map<Kind, Drained[]>(KINDS.map((kind) => [kind, []]));
     for (let round = 0; round < rounds; round++) {
       const order = round % 2 === 0 ? [...crews] : [...crews].reverse();

@@ -39,7 +39,7 @@ export function setupSql(schema: string): string {
   const row = "slot integer, namespace text, key text, value text, rev bigint, expires bigint, sum bigint";
   // Without these the planner may pick a sequential scan while the table is small, and keep that plan while it grows.
   const byIndex =
-    "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan";
+    "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan SET jit = off";
   const range = (order: "ASC" | "DESC") => `
       FOR r IN SELECT t.namespace, t.key, t.value, t.rev, t.expires, t.sum FROM ${s}.keyv t
         WHERE t.namespace = r_namespace[i] AND t.key >= r_from[i] AND t.key < coalesce(r_before[i], ${END})

@@ -439,7 +439,8 @@ export class PostgresStore implements Store, KeyvRows {
         pickLost = true;
       } else if (key !== undefined && run.fromRecent.has(key)) {
         this.#recent.delete(key);
-        remember(this.#contended, key);
+        this.#contended.add(key);
+        trim(this.#contended);
       } else {
         lasting = true;
       }
@@ -661,19 +662,12 @@ function union(locks: Locks, more: Locks | undefined): Locks {
   return all;
 }
 
-function remember(keys: Set<string>, key: string): void {
-  keys.delete(key);
-  keys.add(key);
-  for (const oldest of keys) {
-    if (keys.size <= RECENT_MAX) return;
-    keys.delete(oldest);
-  }
-}
-
-function trim(rows: Map<string, Row>): void {
-  for (const oldest of rows.keys()) {
-    if (rows.size <= RECENT_MAX) return;
-    rows.delete(oldest);
+/** Forgets the oldest when there are twice as many as are kept: one at a time, each would walk over the gaps of the last. */
+function trim(kept: Map<string, unknown> | Set<string>): void {
+  if (kept.size < RECENT_MAX * 2) return;
+  for (const oldest of kept.keys()) {
+    kept.delete(oldest);
+    if (kept.size <= RECENT_MAX) return;
   }
 }
 
