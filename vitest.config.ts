@@ -9,5 +9,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // where CI reads how many tests passed
+    reporters: process.env.SWARM_TEST_REPORT ? ["default", ["json", { outputFile: process.env.SWARM_TEST_REPORT }]] : ["default"],
   },
 });
