@@ -121,6 +121,7 @@ function wantedIndexes(tasks: ReadonlyMap<string, StoredTask>): Map<string, stri
     want(`task-all/${task.seq}/${id}`);
     if (task.workflowId !== undefined) want(`task-workflow/${segment(task.workflowId)}/${task.seq}/${id}`);
     if (!ended && task.deadlineAt !== undefined) want(`task-deadline/${ordered(task.deadlineAt)}/${id}`);
+    if (!ended && task.assignedTo !== undefined) want(`task-assigned/${segment(task.assignedTo)}/${id}`);
     if (!ended) for (const dependency of task.dependencies) want(`task-dependents/${segment(dependency)}/${id}`);
     if (task.status === "available") {
       const rest = `${rankOf(task, task.readyAt ?? 0)}/${task.seq}/${id}`;
@@ -142,7 +143,7 @@ function wantedIndexes(tasks: ReadonlyMap<string, StoredTask>): Map<string, stri
 }
 
 /** Kept beside the records, and no index of them. */
-const NO_INDEX = new Set(["task-tally", "task-runs", "task-queue", "task-queues", "task-fanout"]);
+const NO_INDEX = new Set(["task-tally", "task-runs", "task-queue", "task-queues", "task-fanout", "task-assignee"]);
 
 function indexProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<string, StoredTask>): string[] {
   const wanted = wantedIndexes(tasks);
@@ -157,6 +158,11 @@ function indexProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<st
   for (const task of tasks.values()) {
     const queue = `task-queue/${queueName(queueOf(task))}`;
     if (task.status === "available" && !rows.has(queue)) wrong.push(`The queue of task ${task.id} is not known: ${queue}`);
+  }
+  for (const task of tasks.values()) {
+    if (ENDED.includes(task.status) || task.assignedTo === undefined) continue;
+    const assignee = `task-assignee/${segment(task.assignedTo)}`;
+    if (!rows.has(assignee)) wrong.push(`The assignee of task ${task.id} is not known: ${assignee}`);
   }
   const waiting: Counts = {};
   for (const task of tasks.values()) {

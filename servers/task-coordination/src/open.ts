@@ -6,6 +6,7 @@ import type { Claims } from "./claims.ts";
 import { taskCoordination } from "./task-coordination.ts";
 import type { Tasks } from "./tasks.ts";
 import type { WorkerSlots } from "./worker-slots.ts";
+import type { WorkflowTemplates } from "./workflow-template.ts";
 import type { Workflows } from "./workflows.ts";
 
 export interface TaskServer extends Domain {
@@ -13,6 +14,7 @@ export interface TaskServer extends Domain {
   readonly claims: Claims;
   readonly slots: WorkerSlots;
   readonly workflows: Workflows;
+  readonly templates: WorkflowTemplates;
   /** Tells the swarm what an agent can do, for those who assign tasks. */
   announce(caller: Caller, capabilities: readonly string[]): Promise<void>;
 }

@@ -10,6 +10,7 @@ import { Tasks } from "./tasks.ts";
 import { WORKER_SLOTS_DEFAULT, WorkerSlots } from "./worker-slots.ts";
 import { workflowRules } from "./workflow-layer.ts";
 import { workflowJob } from "./workflow-moving.ts";
+import { WorkflowTemplates } from "./workflow-template.ts";
 import { Workflows } from "./workflows.ts";
 
 /** Lease of a caller without a process (over HTTP), which renews by itself; for tasks without timeoutMs. */
@@ -35,6 +36,7 @@ export interface TaskCoordination {
   readonly claims: Claims;
   readonly slots: WorkerSlots;
   readonly workflows: Workflows;
+  readonly templates: WorkflowTemplates;
   /** For what else works on tasks within a transaction. */
   readonly context: TaskContext;
   readonly sequence: SequenceSource;
@@ -54,5 +56,6 @@ export function taskCoordination(options: TaskCoordinationOptions): TaskCoordina
   const claims = new Claims({ context, clock, keeper, slots, leaseMs, remoteLeaseMs });
   const workflows = new Workflows({ context, sequence, random });
   const jobs = [...taskJobs({ store, context, tasks, retentionDays: options.retentionDays }), workflowJob(store, context)];
-  return { tasks, claims, slots, workflows, context, sequence, jobs };
+  const templates = new WorkflowTemplates({ random });
+  return { tasks, claims, slots, workflows, templates, context, sequence, jobs };
 }

@@ -29,17 +29,21 @@ import {
   type WorkflowState,
 } from "./workflow-record.ts";
 import { addMembers, membersOf, membersRead, type NewMembers } from "./workflow-tasks.ts";
+import { fillTemplate, templateRead } from "./workflow-template.ts";
 
-export type NewWorkflow = NewMembers & {
+export type NewWorkflow = { readonly [K in keyof NewMembers]?: NewMembers[K] | undefined } & {
   /** Minted when absent. */
   readonly id?: string | undefined;
-  readonly name: string;
+  /** May be absent when a template has one. */
+  readonly name?: string | undefined;
   readonly metadata?: JsonObject | undefined;
   readonly onFailure?: FailurePolicy | undefined;
   /** Starts it in the same commit. */
   readonly execute?: boolean | undefined;
-  /** What it was made from. */
+  /** What it is made from, in place of tasks. */
   readonly templateId?: string | undefined;
+  /** Values of the template's parameters. */
+  readonly parameters?: JsonObject | undefined;
 };
 
 /** A task that was added; its id is the stored one. */
@@ -79,9 +83,10 @@ export class Workflows {
    */
   async create(call: Call, input: NewWorkflow): Promise<CreatedWorkflow> {
     const { context, sequence, random } = this.#options;
-    checkTexts(input);
+    checkInput(input);
+    const { templateId, name, metadata } = input;
     const id = checkWorkflowId(input.id ?? newId("wf", random));
-    const members = membersOf(id, input, random);
+    const members = templateId === undefined ? membersOf(id, { ...input, tasks: input.tasks ?? [] }, random) : undefined;
     const by = speakAs(call.caller, undefined);
     const place = sequence.next();
     const tasksPlace = sequence.next();
@@ -93,22 +98,34 @@ export class Workflows {
               hint: "Choose another id, or leave id out to get a fresh one.",
             });
           }
+          const filled = templateId === undefined ? undefined : fillTemplate(tx, templateId, input.parameters ?? {});
           const workflow = writeWorkflow(tx, undefined, {
             id,
-            name: input.name,
+            name: checkName(name ?? filled?.name),
             state: input.execute ? "running" : "created",
-            onFailure: input.onFailure ?? FAILURE_POLICY_DEFAULT,
-            ...(input.metadata === undefined ? {} : { metadata: input.metadata }),
-            ...(input.templateId === undefined ? {} : { templateId: input.templateId }),
+            onFailure: input.onFailure ?? filled?.onFailure ?? FAILURE_POLICY_DEFAULT,
+            ...(metadata === undefined ? {} : { metadata }),
+            ...(templateId === undefined ? {} : { templateId }),
             createdAt: tasks.now,
             createdBy: by,
             ...(input.execute ? { startedAt: tasks.now } : {}),
             seq: sequenceAt(tasks.now, place),
           });
-          const added = addMembers(tasks, workflow, members, { sequence: tasksPlace, by });
+          // the tasks of a template have ids: nothing random happens in the plan
+          const own = members ?? membersOf(id, { ...filled, tasks: filled?.tasks ?? [] }, random);
+          const added = addMembers(tasks, workflow, own, { sequence: tasksPlace, by });
           return { workflow: toWorkflowRecord(workflow, tasks.now), tasks: added.map(toAdded) };
         }),
-      { prefetch: { keys: [...membersRead(members), workflowKey(id), ...this.#tallies(id)] } },
+      {
+        prefetch: {
+          keys: [
+            ...(members ? membersRead(members) : []),
+            ...(templateId === undefined ? [] : templateRead(templateId)),
+            workflowKey(id),
+            ...this.#tallies(id),
+          ],
+        },
+      },
     );
   }
 
@@ -219,9 +236,25 @@ function toAdded({ id, status }: StoredTask): AddedTask {
   return { id, status };
 }
 
-function checkTexts({ name, metadata }: NewWorkflow): void {
-  if (name.length < 1 || name.length > WORKFLOW_NAME_CHARS_MAX) {
-    throw new SwarmError("invalid_argument", `name must have 1 to ${WORKFLOW_NAME_CHARS_MAX} characters.`);
+function checkName(name: string | undefined): string {
+  if (name !== undefined && name.length >= 1 && name.length <= WORKFLOW_NAME_CHARS_MAX) return name;
+  throw new SwarmError("invalid_argument", `name must have 1 to ${WORKFLOW_NAME_CHARS_MAX} characters.`, {
+    hint: "Give the workflow a name. Nothing was added.",
+  });
+}
+
+function checkInput({ name, metadata, templateId, parameters, tasks, dependencies }: NewWorkflow): void {
+  if (templateId === undefined) {
+    checkName(name);
+    if (parameters !== undefined || tasks === undefined) {
+      throw new SwarmError("invalid_argument", "A workflow is made from tasks, or from a templateId with its parameters.", {
+        hint: "Give tasks alone, or templateId with parameters.",
+      });
+    }
+  } else if (tasks !== undefined || dependencies !== undefined) {
+    throw new SwarmError("invalid_argument", "The tasks of a template come with it.", {
+      hint: "Leave tasks and dependencies out; add_tasks with workflowId adds more afterwards.",
+    });
   }
   if (metadata !== undefined && JSON.stringify(metadata).length > METADATA_CHARS_MAX) {
     throw new SwarmError("invalid_argument", `metadata may have at most ${METADATA_CHARS_MAX} characters of JSON.`, {

@@ -16,18 +16,20 @@ export const createWorkflow = defineTool({
   resource: ({ id }) => `workflow/${id ?? "*"}`,
   effects: WRITES,
   input: {
-    name: fields.text(WORKFLOW_NAME_CHARS_MAX),
+    name: fields.text(WORKFLOW_NAME_CHARS_MAX).exactOptional(),
     id: workflowId.exactOptional(),
-    tasks: newTasks,
+    tasks: newTasks.exactOptional(),
     dependencies: workflowDependencies.exactOptional(),
     onFailure: onFailure.exactOptional(),
     metadata: fields.jsonObject().exactOptional(),
     execute: z.boolean().exactOptional(),
+    templateId: fields.id().exactOptional(),
+    parameters: fields.jsonObject().exactOptional().describe("Of the template"),
   },
   output: { workflow: workflowBrief, ...addedTasks },
   untrusted: workflowTexts("workflow"),
   async handle({ workflows }, { tasks, ...input }, { call }) {
-    const created = await workflows.create(call, { ...input, tasks: tasks.map(fromTask) });
+    const created = await workflows.create(call, { ...input, tasks: tasks?.map(fromTask) });
     return { workflow: briefWorkflow(created.workflow), ...addedView(created.tasks) };
   },
 });

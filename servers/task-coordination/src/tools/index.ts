@@ -12,12 +12,14 @@ import { getAvailableTasks } from "./get-available-tasks.ts";
 import { getTask } from "./get-task.ts";
 import { getWorkers } from "./get-workers.ts";
 import { getWorkflowStatus } from "./get-workflow-status.ts";
+import { listWorkflowTemplates } from "./list-workflow-templates.ts";
 import { listWorkflows } from "./list-workflows.ts";
 import { pauseWorkflow } from "./pause-workflow.ts";
 import { releaseWorkerSlot } from "./release-worker-slot.ts";
 import { renewTask } from "./renew-task.ts";
 import { resetFailedTask } from "./reset-failed-task.ts";
 import { resumeWorkflow } from "./resume-workflow.ts";
+import { saveWorkflowTemplate } from "./save-workflow-template.ts";
 import { updateTask } from "./update-task.ts";
 
 /** In the order in which a worker meets them. */
@@ -40,6 +42,8 @@ export const tools = [
   pauseWorkflow,
   resumeWorkflow,
   cancelWorkflow,
+  saveWorkflowTemplate,
+  listWorkflowTemplates,
   claimWorkerSlot,
   releaseWorkerSlot,
   getWorkers,

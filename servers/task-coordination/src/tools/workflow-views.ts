@@ -3,6 +3,8 @@ import { cut, fit } from "@mcp-swarm/server";
 import type { z } from "zod";
 import type { WorkflowStatus } from "../workflow-reading.ts";
 import type { WorkflowError, WorkflowRecord } from "../workflow-record.ts";
+import type { TemplateParameter, TemplateRecord } from "../workflow-template.ts";
+import type { template } from "./list-workflow-templates.ts";
 import type { taskResult, workflowBrief, workflowFull } from "./workflow-schemas.ts";
 
 /** Characters at scale 1 (`shrinkToFit`), of one result, of all results of a page, of the metadata and of an error. */
@@ -50,4 +52,39 @@ export function resultsView({ results }: Pick<WorkflowStatus, "results">, scale 
     return { ...result, output: text, cut: `get_task {"taskId":"${result.taskId}","field":"output","offset":${text.length}}` };
   });
   return { results: fit(shown, RESULTS_BYTES) };
+}
+
+/** Characters shown of a template's description and of a parameter's default. */
+const TEMPLATE_DESCRIPTION_SHOWN = 300;
+const DEFAULT_SHOWN = 100;
+/** Bytes of one template's parameters; the names go before what is said of them. */
+const PARAMETERS_BYTES = 8_000;
+
+/** As many templates as fit an answer, at least one. */
+export function templatesView(templates: readonly TemplateRecord[]): z.input<typeof template>[] {
+  return fit(templates.map(templateView));
+}
+
+function templateView(record: TemplateRecord): z.input<typeof template> {
+  const { id, name, description, onFailure, totalTasks, version, savedAt, savedBy } = record;
+  const whole = record.parameters.map(parameterView);
+  const fits = Buffer.byteLength(JSON.stringify(whole)) <= PARAMETERS_BYTES;
+  const named = whole.map(({ name, type, required }) => ({ name, type, ...(required === undefined ? {} : { required }) }));
+  return {
+    ...{ id, name, totalTasks, version, savedAt, savedBy },
+    ...(description === undefined ? {} : { description: cut(description, TEMPLATE_DESCRIPTION_SHOWN).text }),
+    ...(onFailure === undefined ? {} : { onFailure }),
+    parameters: fits ? whole : named,
+  };
+}
+
+function parameterView({ name, type, required, default: fallback, description, values }: TemplateParameter) {
+  return {
+    name,
+    type,
+    ...(required === undefined ? {} : { required }),
+    ...(fallback === undefined ? {} : { default: typeof fallback === "string" ? cut(fallback, DEFAULT_SHOWN).text : fallback }),
+    ...(description === undefined ? {} : { description }),
+    ...(values === undefined ? {} : { values: [...values] }),
+  };
 }
