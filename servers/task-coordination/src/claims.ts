@@ -14,6 +14,7 @@ import { type Entry, fromOrdered, ordered, prefixRange, SCAN_LIMIT_MAX, type Sto
 import { ALL_QUEUES, type KnownQueues, QUEUES_VERSION_KEY, queuesIn, readQueues } from "./queue-directory.ts";
 import { runsKey } from "./run-stats.ts";
 import { agentScope, swarmScope, tallyKey } from "./tally.ts";
+import { freeFor } from "./task-assignees.ts";
 import { extendTaskFiles, filesTaken, reserveTaskFiles } from "./task-files.ts";
 import { fanoutKey, indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
 import { claim, complete, expire, failAttempt, giveBack, hold, leaseIsOver, wake } from "./task-lifecycle.ts";
@@ -143,7 +144,8 @@ export class Claims {
   }
 
   /**
-   * @throws SwarmError conflict (held by another: who, until when), failed_precondition (not claimable), not_found
+   * @throws SwarmError conflict (held by another: who, until when), failed_precondition (not claimable, or assigned to another
+   *   who is alive), not_found
    */
   async claimTask(call: Call, input: ClaimTask): Promise<ClaimAnswer> {
     const taskId = checkTaskId(input.taskId);
@@ -157,6 +159,7 @@ export class Claims {
           if (task.status === "delayed" && (task.dueAt ?? 0) <= tasks.now) task = wake(tasks, task);
           if (isHeld(task) && task.claim) throw heldBy(task.id, task.claim);
           checkFrom(task, "claimed");
+          task = freeFor(tasks, task, agentId);
           if (!this.#mayRun(tasks, task)) {
             throw new SwarmError("failed_precondition", `The workflow ${task.workflowId} of task ${task.id} does not run.`, {
               hint: "get_workflow_status tells why; execute_workflow or resume_workflow lets its tasks be claimed.",
@@ -391,9 +394,12 @@ export class Claims {
   async #claimed(call: Call, agentId: string, task: TaskRecord): Promise<ClaimAnswer> {
     if (call.caller.processId !== undefined) {
       const { id, fencingToken: token, claimedAt, timeoutMs } = task;
-      this.#remember(id, { agentId, type: task.type, token });
       const deadline = timeoutMs === undefined || claimedAt === undefined ? {} : { deadlineAt: claimedAt + timeoutMs };
-      this.#holdings.hold({ id, token, ...deadline });
+      // the answer to a repeated call may be of a claim that was followed by another
+      if ((this.#made.get(id)?.token ?? 0) <= token) {
+        this.#remember(id, { agentId, type: task.type, token });
+        await this.#hold(call.store, task, { id, token, ...deadline });
+      }
     }
     return {
       task,
@@ -401,6 +407,16 @@ export class Claims {
       leaseExpiresAt: task.leaseExpiresAt ?? task.createdAt,
       context: await contextOf(call.store, task),
     };
+  }
+
+  /** A process that is about to end takes no claim with it. */
+  async #hold(store: Store, task: TaskRecord, lease: HeldLease): Promise<void> {
+    try {
+      this.#holdings.hold(lease);
+    } catch (error) {
+      await this.#giveUp(store, task);
+      throw error;
+    }
   }
 
   /** The token a caller gives, else the one of the claim that it made through this process. */

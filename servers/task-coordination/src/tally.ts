@@ -11,8 +11,10 @@ import { type Store, segment, type Transaction } from "@mcp-swarm/store";
 import { TASK_STATUSES, type TaskStatus } from "./task-record.ts";
 
 export const TALLY_SHARDS = 16;
-/** Four buckets for each doubling: a percentile read from them is at most 9% off. */
+/** Four buckets for each doubling. */
 const BUCKETS_PER_OCTAVE = 4;
+/** A percentile read from the buckets is off by at most this part and 1 ms: half a bucket, 2^(1/8) - 1. */
+export const PERCENTILE_ERROR = 0.091;
 
 export const TALLY_EVENTS = [
   "added",
@@ -28,12 +30,21 @@ export const TALLY_EVENTS = [
 ] as const;
 export type TallyEvent = (typeof TALLY_EVENTS)[number];
 
+/** Minutes of the past of which is known how many tasks were done in each, besides the one that runs. */
+export const DONE_MINUTES_MAX = 60;
+const MINUTE_MS = 60_000;
+
+/** Tasks done in `minute` (since the epoch), in the minute before it, and so on back; at most DONE_MINUTES_MAX + 1 counts. */
+export type DoneByMinute = { readonly minute: number; readonly counts: readonly number[] };
+
 /** Bucket number → how many durations fell in it. */
 export type Histogram = { readonly [bucket: string]: number | undefined };
 
 export type Tally = {
   readonly status: { readonly [S in TaskStatus]?: number };
   readonly events: { readonly [E in TallyEvent]?: number };
+  /** Absent until something was done. */
+  readonly done?: DoneByMinute;
   /** Ms from available to claimed. */
   readonly waitMs: Histogram;
   /** Ms from claimed to done. */
@@ -50,6 +61,11 @@ function bucketOf(durationMs: number): string {
   return String(Math.floor(BUCKETS_PER_OCTAVE * Math.log2(Math.max(0, durationMs) + 1)));
 }
 
+/** The middle of a bucket in ms, by the scale it is measured on. */
+function middleOf(bucket: number): number {
+  return 2 ** ((bucket + 0.5) / BUCKETS_PER_OCTAVE) - 1;
+}
+
 /** The duration, in ms, that `fraction` (0 to 1) of the counted ones do not exceed; undefined when none was counted. */
 export function percentile(histogram: Histogram, fraction: number): number | undefined {
   const buckets = Object.entries(histogram)
@@ -59,10 +75,22 @@ export function percentile(histogram: Histogram, fraction: number): number | und
   let seen = 0;
   for (const { bucket, count } of buckets) {
     seen += count;
-    // the middle of the bucket, by the scale it is measured on
-    if (seen >= fraction * all && count > 0) return Math.round(2 ** ((bucket + 0.5) / BUCKETS_PER_OCTAVE) - 1);
+    if (seen >= fraction * all && count > 0) return Math.round(middleOf(bucket));
   }
   return undefined;
+}
+
+/** How many durations were counted. */
+export function histogramSize(histogram: Histogram): number {
+  return Object.values(histogram).reduce<number>((sum, count) => sum + (count ?? 0), 0);
+}
+
+/** Their mean in ms, as far off as a percentile; undefined when none was counted. */
+export function histogramMean(histogram: Histogram): number | undefined {
+  const all = histogramSize(histogram);
+  if (all === 0) return undefined;
+  const sum = Object.entries(histogram).reduce((total, [bucket, count]) => total + middleOf(Number(bucket)) * (count ?? 0), 0);
+  return Math.round(sum / all);
 }
 
 function plus<K extends string>(a: { readonly [P in K]?: number }, b: { readonly [P in K]?: number }): { [P in K]?: number } {
@@ -75,8 +103,35 @@ function plus<K extends string>(a: { readonly [P in K]?: number }, b: { readonly
   return sum;
 }
 
+/** Both rings by the later minute; what is older than DONE_MINUTES_MAX is forgotten. */
+function plusDone(a: DoneByMinute | undefined, b: DoneByMinute | undefined): DoneByMinute | undefined {
+  if (!a || !b) return a ?? b;
+  const minute = Math.max(a.minute, b.minute);
+  const length = Math.max(...[a, b].map((ring) => ring.counts.length + minute - ring.minute));
+  const at = (ring: DoneByMinute, ago: number) => ring.counts[ago - (minute - ring.minute)] ?? 0;
+  const counts = Array.from({ length: Math.min(length, DONE_MINUTES_MAX + 1) }, (_, ago) => at(a, ago) + at(b, ago));
+  return { minute, counts };
+}
+
+/**
+ * Tasks done per minute over the last `minutes` (1 to DONE_MINUTES_MAX) before `now`. The oldest minute, of which only a part is
+ * within, counts by that part: a sliding window counter.
+ */
+export function donePerMinute(tally: Tally, now: number, minutes: number): number {
+  if (!tally.done) return 0;
+  const since = Math.floor(now / MINUTE_MS) - tally.done.minute;
+  const partOfOldest = 1 - (now % MINUTE_MS) / MINUTE_MS;
+  let done = 0;
+  for (let ago = 0; ago <= minutes; ago++) {
+    done += (tally.done.counts[ago - since] ?? 0) * (ago === minutes ? partOfOldest : 1);
+  }
+  return done / minutes;
+}
+
 export function addTallies(a: Tally, b: Tally): Tally {
+  const done = plusDone(a.done, b.done);
   return {
+    ...(done === undefined ? {} : { done }),
     status: plus<TaskStatus>(a.status, b.status),
     events: plus<TallyEvent>(a.events, b.events),
     waitMs: plus<string>(a.waitMs, b.waitMs),
@@ -105,8 +160,10 @@ export class TallyChanges {
     }
   }
 
-  happened(scopes: readonly string[], event: TallyEvent): void {
-    for (const scope of scopes) this.#add(scope, { events: { [event]: 1 } });
+  /** @param now by the store's clock */
+  happened(scopes: readonly string[], event: TallyEvent, now: number): void {
+    const done = event === "done" ? { done: { minute: Math.floor(now / MINUTE_MS), counts: [1] } } : {};
+    for (const scope of scopes) this.#add(scope, { events: { [event]: 1 }, ...done });
   }
 
   waited(scopes: readonly string[], durationMs: number): void {

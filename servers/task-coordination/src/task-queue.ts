@@ -33,7 +33,7 @@ export function queueName(queue: Queue, workflowId?: string): string {
  * Key segment by which tasks of a queue are ordered: highest priority first, then earliest deadline, then (by what follows in
  * the key) oldest; each AGE_MS of waiting weighs as much as one level of priority.
  */
-export function rankOf(task: Pick<StoredTask, "priority" | "deadlineAt">, readyAt: number): string {
+export function rankOf(task: { priority: number; deadlineAt?: number | undefined }, readyAt: number): string {
   const level = PRIORITY_MAX - task.priority;
   const window = String(Math.floor(readyAt / AGE_MS) + level).padStart(WINDOW_DIGITS, "0");
   return `${window}${level}${ordered(task.deadlineAt ?? Number.MAX_SAFE_INTEGER)}`;
@@ -48,10 +48,12 @@ export interface Worker {
 }
 
 /** Tasks assigned to an agent are for it and its subagents. */
+export function isFor(agentId: string, assignedTo: string): boolean {
+  return agentId === assignedTo || agentId.startsWith(`${assignedTo}/`);
+}
+
 export function mayTake(worker: Worker, queue: Queue): boolean {
   if (worker.type !== undefined && worker.type !== queue.type) return false;
-  if (queue.assignedTo !== undefined) {
-    if (worker.agentId !== queue.assignedTo && !worker.agentId.startsWith(`${queue.assignedTo}/`)) return false;
-  }
+  if (queue.assignedTo !== undefined && !isFor(worker.agentId, queue.assignedTo)) return false;
   return queue.capabilities.every((capability) => worker.capabilities?.includes(capability));
 }

@@ -8,7 +8,7 @@
 import type { HeldLease, Holdings, LeaseKeeper } from "@mcp-swarm/coordination";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
-import { ordered, prefixRange, type Transaction } from "@mcp-swarm/store";
+import { ordered, prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
 import { indexEntry, prefixes, taskKey } from "./task-layer.ts";
 import type { StoredTask } from "./task-record.ts";
 
@@ -72,10 +72,7 @@ export class WorkerSlots {
         if (row?.holding) tx.put(slotKey(row.slot), { ...row, holding: { ...row.holding, leaseExpiresAt: expiresAt } });
         return row !== undefined;
       },
-      release: (tx, lease) => {
-        const row = this.#current(tx, lease);
-        if (row) tx.put(slotKey(row.slot), { slot: row.slot, token: row.token });
-      },
+      release: (tx, lease) => this.#release(tx, lease),
     });
   }
 
@@ -107,7 +104,7 @@ export class WorkerSlots {
       },
       { prefetch: { ranges: [prefixRange(PREFIX, WORKER_SLOTS_MAX)] } },
     );
-    if (call.caller.processId !== undefined) this.#holdings.hold({ id: String(claimed.slot), token: claimed.fencingToken });
+    if (call.caller.processId !== undefined) await this.#hold(call, { id: String(claimed.slot), token: claimed.fencingToken });
     return { slot: claimed };
   }
 
@@ -121,6 +118,14 @@ export class WorkerSlots {
     });
     this.#holdings.drop(String(input.slot), released.fencingToken);
     return { slot: released };
+  }
+
+  /** How many slots there are, and how many of them are held. */
+  async inUse(store: Store): Promise<{ slots: number; used: number }> {
+    const now = await store.now();
+    const rows = (await store.scan(prefixRange(PREFIX, WORKER_SLOTS_MAX))).map((entry) => entry.value as SlotRow);
+    const { slots } = this.#options;
+    return { slots, used: rows.filter((row) => row.slot <= slots && held(row, now)).length };
   }
 
   /** All slots that are held, with what their holders work on. */
@@ -171,6 +176,21 @@ export class WorkerSlots {
     const holding = held(row, tx.now);
     if (!row || holding?.by !== by || holding.leaseExpiresAt >= tx.now + holding.leaseMs) return;
     tx.put(slotKey(slot), { ...row, holding: { ...holding, leaseExpiresAt: tx.now + holding.leaseMs } });
+  }
+
+  /** A process that is about to end takes no slot with it. */
+  async #hold(call: Call, lease: HeldLease): Promise<void> {
+    try {
+      this.#holdings.hold(lease);
+    } catch (error) {
+      await call.store.transact((tx) => this.#release(tx, lease));
+      throw error;
+    }
+  }
+
+  #release(tx: Transaction, lease: HeldLease): void {
+    const row = this.#current(tx, lease);
+    if (row) tx.put(slotKey(row.slot), { slot: row.slot, token: row.token });
   }
 
   #checkHeld(tx: Transaction, slot: number, by: string): { row: SlotRow; holding: SlotHolding } {

@@ -52,7 +52,7 @@ test("the shards of all processes add up, whichever of them a task came and went
     await write((shard + 1) % TALLY_SHARDS, (changes) => changes.moved([swarmScope], "available", "claimed"));
     await write((shard + 2) % TALLY_SHARDS, (changes) => {
       changes.moved([swarmScope], "claimed", "done");
-      changes.happened([swarmScope], "done");
+      changes.happened([swarmScope], "done", 0);
     });
   }
   await write(3, (changes) => changes.moved([swarmScope], undefined, "blocked"));

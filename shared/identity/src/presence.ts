@@ -69,7 +69,7 @@ type Scanner = Pick<Transaction, "scan">;
 
 /**
  * Agents alive at this moment, in order of their ids as keys, inside a transaction. Every agent whose row is read is guarded at commit, so a
- * decision that may rest on a slightly old list reads it outside, with `Presence.liveAgents`.
+ * decision that may rest on a slightly old list reads it outside, with `listLiveAgents`.
  */
 export function liveAgentsIn(tx: Scanner, limit: number, after?: string): LiveAgents {
   return groupPage(tx.scan(pageRange(limit, after)), limit);
@@ -78,6 +78,19 @@ export function liveAgentsIn(tx: Scanner, limit: number, after?: string): LiveAg
 /** The agent when one of its processes is alive. */
 export function liveAgentIn(tx: Scanner, agentId: string): LiveAgent | undefined {
   return summarise(tx.scan(prefixRange(agentPrefix(agentId), AGENT_PROCESSES_MAX)));
+}
+
+/** The agent when one of its processes is alive, read outside a transaction. */
+export async function findLiveAgent(store: Pick<Store, "scan">, agentId: string): Promise<LiveAgent | undefined> {
+  return summarise(await store.scan(prefixRange(agentPrefix(checkAgentId(agentId)), AGENT_PROCESSES_MAX)));
+}
+
+/** Agents alive now, a page at a time, read outside a transaction. */
+export async function listLiveAgents(
+  store: Pick<Store, "scan">,
+  { limit = PAGE_DEFAULT, after }: { limit?: number; after?: string } = {},
+): Promise<LiveAgents> {
+  return groupPage(await store.scan(pageRange(limit, after)), limit);
 }
 
 function pageRange(limit: number, after: string | undefined): KeyRange {
@@ -204,13 +217,12 @@ export class Presence {
 
   /** Agents alive now, a page at a time. */
   async liveAgents(page: { limit?: number; after?: string } = {}): Promise<LiveAgents> {
-    const limit = page.limit ?? PAGE_DEFAULT;
-    return groupPage(await this.#options.store.scan(pageRange(limit, page.after)), limit);
+    return listLiveAgents(this.#options.store, page);
   }
 
   /** The agent when it is alive now. */
   async find(agentId: string): Promise<LiveAgent | undefined> {
-    return summarise(await this.#options.store.scan(prefixRange(agentPrefix(checkAgentId(agentId)), AGENT_PROCESSES_MAX)));
+    return findLiveAgent(this.#options.store, agentId);
   }
 
   /** Ends this process's part in the agent's life at once, or in all its agents' when none is named. */
