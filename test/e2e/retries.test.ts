@@ -1,0 +1,162 @@
+/** A write that is repeated: by a model that is not sure, by a host that lost the answer, by two hosts at once. */
+import { describe, expect, inject, test } from "vitest";
+import { verifies } from "../requirements.ts";
+import { RawHost } from "../support/bin.ts";
+import { lookInto } from "../support/content.ts";
+import { eventually, Host, temporaryFolder } from "../support/host.ts";
+import { freshDatabase } from "../support/postgres.ts";
+import { SERVERS } from "../support/servers.ts";
+
+type Call = readonly [tool: string, args: Record<string, unknown>];
+
+interface Write {
+  before: readonly Call[];
+  args: Record<string, unknown>;
+  /** Input of the same tool that means another call. */
+  other: Record<string, unknown>;
+}
+
+const ADD: Call = ["add_task", { id: "t", description: "Work" }];
+const CLAIM: Call = ["claim_task", { taskId: "t" }];
+const FLOW: Call = ["create_workflow", { id: "flow", name: "Flow", tasks: [{ id: "f1", description: "Build" }] }];
+const RUN: Call = ["execute_workflow", { workflowId: "flow" }];
+
+/** Each write tool of each server: a call of it that succeeds and changes something. */
+const WRITES: Record<string, Record<string, Write>> = {
+  "task-coordination": {
+    add_task: { before: [], args: { description: "No id of its own" }, other: { description: "Another" } },
+    add_tasks: {
+      before: [],
+      args: { tasks: [{ description: "A" }, { description: "B" }] },
+      other: { tasks: [{ description: "A" }] },
+    },
+    claim_task: { before: [ADD], args: { taskId: "t" }, other: { taskId: "other" } },
+    claim_next_task: { before: [ADD, ["add_task", { id: "u", description: "More work" }]], args: {}, other: { type: "other" } },
+    renew_task: { before: [ADD, CLAIM], args: { taskId: "t" }, other: { taskId: "other" } },
+    update_task: {
+      before: [ADD, ["add_task", { id: "u", description: "Next", dependencies: ["t"] }], CLAIM],
+      args: { taskId: "t", status: "done", output: { b: 1, a: [2] } },
+      other: { taskId: "t", status: "done", output: { b: 2, a: [2] } },
+    },
+    reset_failed_task: { before: [ADD, CLAIM], args: { taskId: "t" }, other: { taskId: "other" } },
+    cancel_task: { before: [ADD], args: { taskId: "t", reason: "Not needed" }, other: { taskId: "t" } },
+    claim_worker_slot: { before: [], args: {}, other: { workerId: "child" } },
+    release_worker_slot: { before: [["claim_worker_slot", {}]], args: { slot: 1 }, other: { slot: 2 } },
+    create_workflow: {
+      before: [],
+      args: { name: "New", tasks: [{ description: "A" }] },
+      other: { name: "New", tasks: [{ description: "B" }] },
+    },
+    execute_workflow: { before: [FLOW], args: { workflowId: "flow" }, other: { workflowId: "other" } },
+    pause_workflow: { before: [FLOW, RUN], args: { workflowId: "flow" }, other: { workflowId: "other" } },
+    resume_workflow: {
+      before: [FLOW, RUN, ["pause_workflow", { workflowId: "flow" }]],
+      args: { workflowId: "flow" },
+      other: { workflowId: "other" },
+    },
+    cancel_workflow: { before: [FLOW], args: { workflowId: "flow" }, other: { workflowId: "other" } },
+    save_workflow_template: {
+      before: [],
+      args: { id: "template", name: "Template", tasks: [{ id: "a", description: "A" }] },
+      other: { id: "template", name: "Template", tasks: [{ id: "a", description: "B" }] },
+    },
+    assign_tasks: { before: [ADD], args: { strategy: "load_balanced" }, other: { strategy: "capability" } },
+  },
+};
+
+/** So long that no renewal comes between two looks at the store. */
+const ENV = { SWARM_LEASE_MS: "3600000" };
+const AT_ONCE = 6;
+
+describe.each(["sqlite", "postgres"])("on %s", (engine) => {
+  describe.each(SERVERS)("%s", (server) => {
+    test("every write tool, repeated under its idempotencyKey, gives the first outcome and changes nothing more", {
+      timeout: 120_000,
+    }, async () => {
+      verifies("CORE-12");
+      using folder = temporaryFolder();
+      const tools = await (async () => {
+        await using host = await Host.start({ server, store: folder.store });
+        return (await host.client.listTools()).tools;
+      })();
+      const writes = tools.filter(({ annotations }) => annotations?.readOnlyHint === false).map(({ name }) => name);
+      const known = WRITES[server] ?? {};
+      expect(writes.filter((name) => !(name in known))).toEqual([]);
+      for (const tool of writes) {
+        const write = known[tool];
+        if (!write) continue;
+        using place = temporaryFolder();
+        const store = engine === "sqlite" ? place.store : await freshDatabase(inject("postgresUrl"));
+        // two hosts of one agent, as after a host was started anew
+        await using first = await Host.start({ server, store, agent: "a", env: ENV });
+        await using second = await Host.start({ server, store, agent: "a", env: ENV });
+        for (const [name, args] of write.before) await first.call(name, args);
+        await using look = await lookInto(store);
+        const start = JSON.stringify(await look.content());
+        const args = { ...write.args, idempotencyKey: "once only \u{1f511}" };
+
+        const atOnce = await Promise.all(
+          Array.from({ length: AT_ONCE }, (_, index) => (index % 2 === 0 ? first : second).try(tool, args)),
+        );
+        for (const answer of atOnce) expect(answer.isError, `${tool}: ${answer.text}`).toBe(false);
+        const texts = new Set(atOnce.map(({ text }) => text));
+        expect([...texts], tool).toHaveLength(1);
+        const after = JSON.stringify(await look.content());
+        expect(after, tool).not.toBe(start);
+
+        const reordered = Object.fromEntries(Object.entries(args).reverse());
+        expect((await second.try(tool, reordered)).text, tool).toBe([...texts][0]);
+        const misused = await first.try(tool, { ...write.other, idempotencyKey: args.idempotencyKey });
+        expect(misused, tool).toMatchObject({
+          isError: true,
+          text: expect.stringMatching(/^invalid_argument: This idempotencyKey was used for another call\.\n/),
+        });
+        expect(JSON.stringify(await look.content()) === after, `${tool} changed something more`).toBe(true);
+      }
+    });
+  });
+
+  test("after a kill between commit and answer, the retry from a new process gets the first outcome", async () => {
+    verifies("CORE-12", "CORE-09");
+    using folder = temporaryFolder();
+    const store = engine === "sqlite" ? folder.store : await freshDatabase(inject("postgresUrl"));
+    await using look = await lookInto(store);
+    const KILLS = 5;
+    for (let kill = 0; kill < KILLS; kill++) {
+      const raw = new RawHost("task-coordination", { ...ENV, SWARM_STORE: store, SWARM_AGENT: "a" });
+      await raw.initialize();
+      await raw.callText("get_all_tasks", "{}");
+      const json = JSON.stringify({ description: `Work ${kill}`, idempotencyKey: `key-${kill}` });
+      const written = async () => (await look.store.scan({ from: "task/", before: "task0", limit: 100 })).length > kill;
+      raw.write(`{"jsonrpc":"2.0","id":99,"method":"tools/call","params":{"name":"add_task","arguments":${json}}}\n`);
+      await eventually("the commit", written);
+      raw.child.kill("SIGKILL");
+      await raw.end();
+      const before = JSON.stringify(await look.content());
+      await using again = await Host.start({ store, agent: "a", env: ENV });
+      const retried = await again.call<{ task: { id: string } }>("add_task", JSON.parse(json) as Record<string, unknown>);
+      expect(JSON.stringify(await look.content())).toBe(before);
+      const { task } = await again.call<{ task: { description: string } }>("get_task", { taskId: retried.task.id });
+      expect(task.description).toBe(`Work ${kill}`);
+    }
+  });
+});
+
+test("each agent has keys of its own, and a call that failed may be tried again under its key", async () => {
+  verifies("CORE-12");
+  using folder = temporaryFolder();
+  await using a = await Host.start({ store: folder.store, agent: "a" });
+  await using b = await Host.start({ store: folder.store, agent: "b" });
+  const idempotencyKey = "same";
+  const byA = await a.call<{ task: { id: string } }>("add_task", { description: "Work", idempotencyKey });
+  const byB = await b.call<{ task: { id: string } }>("add_task", { description: "Work", idempotencyKey });
+  expect(byA.task.id).not.toBe(byB.task.id);
+  const missing = { taskId: "later", idempotencyKey: "claim-later" };
+  expect((await a.try("claim_task", missing)).text).toMatch(/^not_found: /);
+  await a.call("add_task", { id: "later", description: "Work" });
+  expect(await a.call("claim_task", missing)).toMatchObject({ task: { id: "later" } });
+  const empty = { type: "nothing", idempotencyKey: "claim-none" };
+  expect(await a.call("claim_next_task", empty)).toMatchObject({ task: null });
+  await a.call("add_task", { id: "now", description: "Work", type: "nothing" });
+  expect(await a.call("claim_next_task", empty)).toMatchObject({ task: { id: "now" } });
+});
