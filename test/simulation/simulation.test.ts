@@ -4,7 +4,7 @@ import { verifies } from "../requirements.ts";
 import { simulate } from "./simulation.ts";
 
 /** In `npm test`; SWARM_SIMULATION_STEPS asks for more. */
-const STEPS = Number(process.env.SWARM_SIMULATION_STEPS ?? 250_000);
+const STEPS = Number(process.env.SWARM_SIMULATION_STEPS ?? 120_000);
 const SEED = Number(process.env.SWARM_SIMULATION_SEED ?? randomInt(2 ** 31));
 /** Ms; the long form takes as long as it takes. */
 const TIMEOUT_MS = Math.max(180_000, STEPS);

@@ -110,6 +110,8 @@ interface Made {
   readonly agentId: string;
   readonly type: string;
   readonly token: number;
+  /** When, by the engine's clock. */
+  readonly at: number;
 }
 
 /** Most claims that a process remembers; the oldest are forgotten first. */
@@ -393,12 +395,12 @@ export class Claims {
 
   async #claimed(call: Call, agentId: string, task: TaskRecord): Promise<ClaimAnswer> {
     if (call.caller.processId !== undefined) {
-      const { id, fencingToken: token, claimedAt, timeoutMs } = task;
-      const deadline = timeoutMs === undefined || claimedAt === undefined ? {} : { deadlineAt: claimedAt + timeoutMs };
+      const { id, fencingToken: token, claimedAt: at = 0, timeoutMs } = task;
+      const made = this.#made.get(id);
       // the answer to a repeated call may be of a claim that was followed by another
-      if ((this.#made.get(id)?.token ?? 0) <= token) {
-        this.#remember(id, { agentId, type: task.type, token });
-        await this.#hold(call.store, task, { id, token, ...deadline });
+      if (!made || made.at < at || (made.at === at && made.token <= token)) {
+        this.#remember(id, { agentId, type: task.type, token, at });
+        await this.#hold(call.store, task, { id, token, ...(timeoutMs === undefined ? {} : { deadlineAt: at + timeoutMs }) });
       }
     }
     return {

@@ -275,6 +275,36 @@ describe("leases", () => {
   });
 });
 
+describe("processes", () => {
+  test("a repeated call that answers an old claim does not end the renewal of the new one", async () => {
+    verifies("CORE-12", "TASK-07");
+    const { store, host, clock } = swarm();
+    const worker = host("worker");
+    await worker.tasks.add(worker.call, { id: "a", description: "x" });
+    const call = () => onceCall({ store, caller: worker.call.caller }, { key: "k", fingerprint: "f" });
+    const first = await worker.claims.claimTask(call(), { taskId: "a" });
+    await worker.claims.update(worker.call, { taskId: "a", status: "available" });
+    await worker.claims.claimTask(worker.call, { taskId: "a" });
+    expect(await worker.claims.claimTask(call(), { taskId: "a" })).toEqual(first);
+    await clock.advance(LEASE_MS * 3);
+    await worker.maintain();
+    expect((await checkTasks(store))[0]).toMatchObject({ status: "claimed", fencingToken: 2 });
+    await worker.claims.update(worker.call, { taskId: "a", status: "done" });
+  });
+
+  test("a claim that is made while its process ends is given back at once", async () => {
+    const { store, host } = swarm();
+    const worker = host("worker");
+    await worker.tasks.add(worker.call, { id: "a", description: "x" });
+    await worker.keeper.releaseAll();
+    await expect(worker.claims.claimTask(worker.call, { taskId: "a" })).rejects.toEqual(code("unavailable", /shutting down/));
+    await expect(worker.claims.claimNext(worker.call, {})).rejects.toEqual(code("unavailable", /shutting down/));
+    await expect(worker.slots.claim(worker.call)).rejects.toEqual(code("unavailable", /shutting down/));
+    expect((await checkTasks(store))[0]).toMatchObject({ status: "available", attempt: 0 });
+    expect(await worker.slots.workers(worker.call)).toMatchObject({ workers: [] });
+  });
+});
+
 describe("updating", () => {
   test("giving back leaves a checkpoint for the next worker and costs no attempt", async () => {
     verifies("TASK-08");
