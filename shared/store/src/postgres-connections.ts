@@ -28,6 +28,9 @@ export const OUTAGE_MS_MAX = 30_000;
 const RECONNECT_PAUSE_MS = 20;
 const RECONNECT_PAUSE_MS_MAX = 500;
 
+/** A store that is being closed waits so long for a server that is away. */
+const CLOSING_MS_MAX = 1_000;
+
 /** How long no further connection is asked for after the server had none. */
 const CROWDED_MS = 5_000;
 
@@ -213,6 +216,8 @@ export class Connections {
   /** By `performance.now()`: until then the server is not asked for more connections. */
   #crowdedUntil = 0;
   #closed = false;
+  /** By `performance.now()`. */
+  #closingAt = Number.POSITIVE_INFINITY;
   #sweeper: NodeJS.Timeout | undefined;
   #quiet: (() => void) | undefined;
 
@@ -272,7 +277,7 @@ export class Connections {
       try {
         await slot.connect();
       } catch (error) {
-        if (!isPassing(error) || performance.now() + pause > deadline) throw error;
+        if (!isPassing(error) || performance.now() + pause > Math.min(deadline, this.#closingAt + CLOSING_MS_MAX)) throw error;
         await sleep(pause * (0.5 + Math.random()));
       }
     }
@@ -290,6 +295,11 @@ export class Connections {
     } finally {
       this.#give(slot);
     }
+  }
+
+  /** What is under way still ends, but no longer waits for a server that is away. */
+  beginClosing(): void {
+    this.#closingAt = performance.now();
   }
 
   async close(): Promise<void> {

@@ -24,7 +24,7 @@ export interface Row {
 }
 
 /** A range in the form the stored functions take. */
-export interface Bounds {
+interface Bounds {
   namespace: string;
   from: string;
   before: string | undefined;
@@ -75,7 +75,7 @@ function storable(bound: string): string {
   return nul < 0 ? bound : `${bound.slice(0, nul)}\u0001`;
 }
 
-export function boundsOf(range: KeyRange): Bounds {
+function boundsOf(range: KeyRange): Bounds {
   const { namespace, from, before } = splitRange(range);
   return {
     namespace,
@@ -328,7 +328,7 @@ function scanPrefix({ namespace, from, before }: Bounds): string {
 // ── arguments of the stored functions ──
 
 /** An array in PostgreSQL's own text form. */
-export function arrayText(items: readonly (string | number | boolean | null | undefined)[]): string {
+function arrayText(items: readonly (string | number | boolean | null | undefined)[]): string {
   let text = "{";
   for (const [index, item] of items.entries()) {
     if (index > 0) text += ",";

@@ -122,7 +122,7 @@ export class Watch {
       } catch {
         // the server is away: watchers wake when it is back, and learn of the failure when they read
         position = "";
-        await sleep(RECONNECT_PAUSE_MS, undefined, { ref: false });
+        if (!signal.aborted) await sleep(RECONNECT_PAUSE_MS, undefined, { ref: false });
       }
     }
   }

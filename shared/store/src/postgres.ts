@@ -59,14 +59,15 @@ const FETCHES_UNTIL_TIME_STAYS = 2;
 /** How far the server's clock may be set back without a plan seeing it; the difference is waited out. */
 const CLOCK_BACK_MS_MAX = 1_000;
 
-/** How long setting up a new database may wait for another process that does it. */
+/** The advisory lock of the process that sets a new database up. */
 const SETUP_LOCK = 1;
 
 /** Sessions that committed nothing for so long are forgotten when a store opens. */
 const SESSION_AGE = "7 days";
 
 /**
- * Opens a store in a PostgreSQL database (14 or newer), and sets the database up when it is new.
+ * Opens a store in a PostgreSQL database (14 or newer), and sets the database up when it is new. What the other engines take
+ * as options, the durability and the clock, is the server's own here.
  * @param url `postgres://…`; beside the driver's own options `schema=<name>` (default `public`) and `pooler=transaction`
  * @throws SwarmError invalid_argument, unavailable, failed_precondition (newer format)
  */
@@ -216,6 +217,7 @@ export class PostgresStore implements Store, KeyvRows {
 
   close(): Promise<void> {
     this.#closing ??= (async () => {
+      this.#connections.beginClosing();
       await this.#watch.close();
       await this.#connections.close();
     })();
