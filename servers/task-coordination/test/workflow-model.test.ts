@@ -189,7 +189,7 @@ test("whatever agents, failures and kills do to a workflow, it keeps its promise
             case "reset": {
               const target = tasks.find(({ status }) => status === "failed") ?? some;
               const done = target && (await attempt(agent.tasks.reset(agent.call, { taskId: target.id })));
-              if (done && hasWorkflowEnded(workflow)) resets++;
+              if (done && hasWorkflowEnded(workflow) && !hasWorkflowEnded(await readWorkflow(store, ID))) resets++;
               break;
             }
             case "maintain":
