@@ -8,30 +8,22 @@ import {
   type ReservationConflict,
   waitFor,
 } from "@mcp-swarm/coordination";
-import { type Clock, type Json, SwarmError } from "@mcp-swarm/core";
+import { type Clock, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
-import { type Entry, fromOrdered, ordered, prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
+import { type Entry, prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
+import { freeDue, nextDueAt } from "./due-tasks.ts";
 import { ALL_QUEUES, type KnownQueues, QUEUES_VERSION_KEY, queuesIn, readQueues } from "./queue-directory.ts";
 import { runsKey } from "./run-stats.ts";
 import { agentScope, swarmScope, tallyKey } from "./tally.ts";
 import { freeFor } from "./task-assignees.ts";
 import { extendTaskFiles, filesTaken, reserveTaskFiles } from "./task-files.ts";
 import { fanoutKey, indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
-import { claim, complete, expire, failAttempt, giveBack, hold, leaseIsOver, wake } from "./task-lifecycle.ts";
+import { claim, expire, giveBack, hold, leaseIsOver, wake } from "./task-lifecycle.ts";
 import { mayTake, queueOf, type Worker } from "./task-queue.ts";
 import { contextOf, readyPrefix } from "./task-reading.ts";
-import {
-  type ContextItem,
-  checkTaskId,
-  isHeld,
-  NOTE_CHARS_MAX,
-  OUTPUT_BYTES_MAX,
-  type StoredTask,
-  type TaskProgress,
-  type TaskRecord,
-  toTaskRecord,
-} from "./task-record.ts";
+import { type ContextItem, checkTaskId, isHeld, type StoredTask, type TaskRecord, toTaskRecord } from "./task-record.ts";
 import { checkFrom, checkHolder } from "./task-state.ts";
+import { applyUpdate, checkUpdate, type UpdateTask } from "./task-update.ts";
 import type { WorkerSlots } from "./worker-slots.ts";
 
 /** Most available tasks that one attempt looks at when those in front may not be claimed now. */
@@ -40,8 +32,6 @@ const LOOKED_AT_MAX = 32;
 const LOOK_AGAIN_MS = 5_000;
 /** Most times that one call tidies what stands in the way and looks again. */
 const ROUNDS_MAX = 16;
-/** Most tasks whose lease is over, or whose time has come, that one transaction handles. */
-export const DUE_BATCH_MAX = 100;
 /** Longest lease without a process that renews it, in ms. */
 export const REMOTE_LEASE_MS_MAX = 24 * 3_600_000;
 /** Under a task's key, behind its queue and rank: its place and its id. */
@@ -73,19 +63,6 @@ export interface Waiting {
   readonly waitMs: number;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((waitedMs: number) => void) | undefined;
-}
-
-export interface UpdateTask {
-  readonly taskId: string;
-  /** Absent: progress alone. */
-  readonly status?: "working" | "done" | "failed" | "available" | undefined;
-  readonly workerId?: string | undefined;
-  readonly output?: Json | undefined;
-  readonly error?: string | undefined;
-  readonly progress?: { readonly percent?: number | undefined; readonly note?: string | undefined } | undefined;
-  /** For whoever takes the task next. */
-  readonly checkpoint?: string | undefined;
-  readonly fencingToken?: number | undefined;
 }
 
 export interface RenewTask {
@@ -252,7 +229,7 @@ export class Claims {
         this.#inTasks(tx, (tasks) => {
           const task = tasks.get(taskId);
           checkHolder(task, agentId, token);
-          return toTaskRecord(apply(tasks, task, agentId, input), tasks.now);
+          return toTaskRecord(applyUpdate(tasks, task, agentId, input), tasks.now);
         }),
       {
         prefetch: {
@@ -482,91 +459,4 @@ function heldBy(taskId: string, { by, leaseExpiresAt }: { by: string; leaseExpir
   return new SwarmError("conflict", `Task ${taskId} is held by ${by} until ${until}, or longer if it renews its lease.`, {
     hint: "Take another task with claim_next_task.",
   });
-}
-
-function checkUpdate(input: UpdateTask): void {
-  const refuse = (message: string, hint: string): never => {
-    throw new SwarmError("invalid_argument", message, { hint });
-  };
-  if (input.output !== undefined) {
-    if (input.status !== "done") refuse("output belongs to status done.", "Leave a checkpoint for what is not finished.");
-    if (Buffer.byteLength(JSON.stringify(input.output)) > OUTPUT_BYTES_MAX) {
-      refuse(`output may have at most ${OUTPUT_BYTES_MAX} bytes of JSON.`, "Write it to a file and name the file.");
-    }
-  }
-  if (input.error !== undefined && input.status !== "failed") refuse("error belongs to status failed.", "Leave it out.");
-  for (const note of [input.error, input.checkpoint, input.progress?.note]) {
-    if (note !== undefined && note.length > NOTE_CHARS_MAX) {
-      refuse(`A note may have at most ${NOTE_CHARS_MAX} characters.`, "Write it to a file and name the file.");
-    }
-  }
-  const percent = input.progress?.percent;
-  if (percent !== undefined && !(percent >= 0 && percent <= 100)) refuse("progress.percent is out of bounds.", "Use 0 to 100.");
-}
-
-function apply(tasks: TaskTransaction, task: StoredTask, by: string, input: UpdateTask): StoredTask {
-  const { status, checkpoint, progress } = input;
-  switch (status) {
-    case "done":
-      return complete(tasks, task, by, input.output);
-    case "failed":
-      return failAttempt(tasks, noted(tasks, task, checkpoint), { code: "failed", by, message: input.error });
-    case "available":
-      return giveBack(tasks, task, by, checkpoint);
-    default: {
-      const made: TaskProgress | undefined = progress && {
-        ...(progress.percent === undefined ? {} : { percent: progress.percent }),
-        ...(progress.note === undefined ? {} : { note: progress.note }),
-        at: tasks.now,
-      };
-      return tasks.change(
-        task,
-        {
-          ...(status === "working" ? { status } : {}),
-          ...(made === undefined ? {} : { progress: made }),
-          ...(checkpoint === undefined ? {} : { checkpoint }),
-        },
-        { event: status === "working" && task.status === "claimed" ? "started" : "progressed", by, note: checkpoint },
-      );
-    }
-  }
-}
-
-function noted(tasks: TaskTransaction, task: StoredTask, checkpoint: string | undefined): StoredTask {
-  return checkpoint === undefined
-    ? task
-    : tasks.change(task, { checkpoint }, { event: "progressed", by: task.claim?.by ?? "", note: checkpoint });
-}
-
-/** Up to `limit` ids at the front of an index by time that are due at `now`. */
-function dueIds(tx: Transaction, prefix: string, limit: number): string[] {
-  const range = { from: prefix, before: `${prefix}${ordered(tx.now + 1)}`, limit };
-  return tx.scan(range).map((entry) => indexEntry(entry).id);
-}
-
-/** When the next lease ends or the next delayed task becomes available, ms by the store's clock. */
-export async function nextDueAt(store: Store): Promise<number | undefined> {
-  const heads = await Promise.all(
-    [prefixes.leases, prefixes.delayed].map(async (prefix) => {
-      const [head] = await store.scan(prefixRange(prefix, 1));
-      return head && fromOrdered(head.key.slice(prefix.length, head.key.indexOf("/", prefix.length)));
-    }),
-  );
-  const times = heads.filter((at) => at !== undefined);
-  return times.length === 0 ? undefined : Math.min(...times);
-}
-
-/** Frees tasks whose lease is over and wakes delayed ones whose time has come; answers how many. Reads first, for it is often nothing. */
-export async function freeDue(store: Store, context: TaskContext, limit: number = DUE_BATCH_MAX): Promise<number> {
-  const dueAt = await nextDueAt(store);
-  if (dueAt === undefined || dueAt > (await store.now())) return 0;
-  return store.transact((tx) =>
-    inTasks(tx, context, (tasks) => {
-      const over = dueIds(tx, prefixes.leases, limit);
-      for (const id of over) expire(tasks, tasks.get(id));
-      const due = dueIds(tx, prefixes.delayed, limit);
-      for (const id of due) wake(tasks, tasks.get(id));
-      return over.length + due.length;
-    }),
-  );
 }

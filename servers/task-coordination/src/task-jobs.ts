@@ -1,7 +1,7 @@
 /** What the servers do by themselves, in the background of every process; whichever comes first does it. */
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
 import { prefixRange, type Store } from "@mcp-swarm/store";
-import { DUE_BATCH_MAX, freeDue, nextDueAt } from "./claims.ts";
+import { DUE_BATCH_MAX, freeDue, nextDueAt } from "./due-tasks.ts";
 import { dropQueues } from "./queue-directory.ts";
 import { prefixes, type TaskContext } from "./task-layer.ts";
 import { type Queue, queueName } from "./task-queue.ts";
