@@ -8,7 +8,8 @@ import { census, ENGINES, size } from "./engines.ts";
 const HOSTS = 8;
 const KILLS = size(20, 100);
 const SEED = Number(process.env.SWARM_SEED ?? 20_26);
-const LEASE_MS = 1_000;
+/** Long enough that a busy machine does not cost a living holder its claim. */
+const LEASE_MS = 3_000;
 /** One call in so many is cut off by a kill, up to so many ms after it was sent. */
 const CALLS_PER_KILL = 12;
 const KILL_DELAY_MS_MAX = 6;
@@ -16,7 +17,7 @@ const TASKS_MAX = 400;
 /** Attempts are not to run out: kills, failures and leases use them up. */
 const TASK = { maxAttempts: 100, backoff: { initialMs: 0 } };
 /** Longest wait of one claim while the leases of the dead run out. */
-const WAIT_MS = 2_000;
+const WAIT_MS = 4_000;
 
 /** Kills so many hosts, each in the middle of a call of its own. */
 class Killer {

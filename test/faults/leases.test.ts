@@ -8,7 +8,7 @@ import { freshDatabase } from "../support/postgres.ts";
 import { slowNetwork } from "../support/slow-network.ts";
 import { ENGINES, size } from "./engines.ts";
 
-const LEASE_MS = 1_000;
+const LEASE_MS = 2_000;
 /** The promise: a dead holder's task is available so long after its lease at the latest, by the store's clock. */
 const GRACE_MS = 1_000;
 const LEASES_LIVED = 6;

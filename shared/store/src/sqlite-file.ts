@@ -58,6 +58,14 @@ export interface OpenFileOptions {
 export interface OpenFile {
   db: DatabaseSync;
   presence: Presence;
+  /** Tells this file from any other that may come to be at its path. */
+  identity: string | undefined;
+}
+
+/** The file that is at `path` now; undefined when there is none. */
+export function fileIdentity(path: string): string | undefined {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat && `${stat.dev}:${stat.ino}`;
 }
 
 /** Runs `attempt` until no lock stands in its way. @throws SwarmError unavailable after LOCK_WAIT_MS_MAX */
@@ -153,11 +161,12 @@ export async function openFile(path: string, options: OpenFileOptions): Promise<
   const presence = await Presence.enter(path);
   try {
     const db = await withLockRetry(() => connect(path, options));
+    const identity = fileIdentity(path);
     try {
       if (!(await withLockRetry(() => isSetUp(db)))) await presence.serialized(() => setUp(db));
       await withLockRetry(() => refuseNewerReader(db));
       for (const suffix of ["", "-wal", "-shm"]) tighten(path + suffix);
-      return { db, presence };
+      return { db, presence, identity };
     } catch (error) {
       db.close();
       throw error;

@@ -8,7 +8,7 @@ import { splitKey, splitRange } from "./keys.ts";
 import type { Mounts } from "./local-disk.ts";
 import { checksum, decodeValue, encodeValue, expiry } from "./row.ts";
 import { damaged, isBusy, sqliteError } from "./sqlite-errors.ts";
-import { FORMAT, LOCK_WAIT_MS_MAX, type OpenFile, openFile, withLockRetry } from "./sqlite-file.ts";
+import { FORMAT, fileIdentity, LOCK_WAIT_MS_MAX, type OpenFile, openFile, withLockRetry } from "./sqlite-file.ts";
 import { keyvOverSqlite } from "./sqlite-keyv.ts";
 import { Wake } from "./wake.ts";
 
@@ -70,6 +70,7 @@ export class SqliteStore implements Store {
   readonly #path: string;
   readonly #db: DatabaseSync;
   readonly #presence: OpenFile["presence"];
+  readonly #identity: OpenFile["identity"];
   readonly #clock: Clock;
   readonly #rows: Rows;
   readonly #wake: Wake;
@@ -78,11 +79,12 @@ export class SqliteStore implements Store {
   #lastNow = 0;
   #closed = false;
 
-  constructor(path: string, { db, presence }: OpenFile, clock: Clock) {
+  constructor(path: string, { db, presence, identity }: OpenFile, clock: Clock) {
     this.location = `sqlite:${path}`;
     this.#path = path;
     this.#db = db;
     this.#presence = presence;
+    this.#identity = identity;
     this.#clock = clock;
     this.#rows = new Rows(db);
     const dataVersion = db.prepare("PRAGMA data_version");
@@ -199,6 +201,18 @@ export class SqliteStore implements Store {
     if (this.#closed) throw new SwarmError("unavailable", "The store is closed.");
   }
 
+  /**
+   * The system lets a file be deleted or replaced while it is open. What is written then goes with the file that nobody else
+   * will ever see.
+   */
+  #mustBeThere(): void {
+    if (fileIdentity(this.#path) === this.#identity) return;
+    throw new SwarmError("unavailable", "The store's file was deleted or replaced while it was open; nothing was written.", {
+      hint: "Restart this server in its host, so that it opens the store anew. What was in the deleted file is in a backup at best.",
+      retryable: false,
+    });
+  }
+
   #tick(): number {
     this.#lastNow = Math.max(this.#lastNow, this.#clock.now());
     return this.#lastNow;
@@ -208,6 +222,7 @@ export class SqliteStore implements Store {
   async #read<T>(read: () => T): Promise<T> {
     return await withLockRetry(() => {
       this.#mustBeOpen();
+      this.#mustBeThere();
       return read();
     });
   }
@@ -241,6 +256,7 @@ export class SqliteStore implements Store {
   /** Runs and commits what waits. False when another process holds the lock; then all but the overdue still wait. */
   #commitBatch(): boolean {
     try {
+      this.#mustBeThere();
       this.#rows.begin.run();
     } catch (error) {
       const now = performance.now();
