@@ -3,6 +3,7 @@ import { LeaseKeeper, Maintenance } from "@mcp-swarm/coordination";
 import type { Caller } from "@mcp-swarm/identity";
 import type { Domain, Host } from "@mcp-swarm/server";
 import type { Claims } from "./claims.ts";
+import type { Assignments } from "./task-assigning.ts";
 import { taskCoordination } from "./task-coordination.ts";
 import type { Tasks } from "./tasks.ts";
 import type { WorkerSlots } from "./worker-slots.ts";
@@ -13,6 +14,7 @@ export interface TaskServer extends Domain {
   readonly tasks: Tasks;
   readonly claims: Claims;
   readonly slots: WorkerSlots;
+  readonly assignments: Assignments;
   readonly workflows: Workflows;
   readonly templates: WorkflowTemplates;
   /** Tells the swarm what an agent can do, for those who assign tasks. */

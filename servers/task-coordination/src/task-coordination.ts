@@ -4,6 +4,8 @@ import { type Clock, LEASE_MS_DEFAULT, type Random } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import { Claims } from "./claims.ts";
 import { TALLY_SHARDS } from "./tally.ts";
+import { assigneesJob } from "./task-assignees.ts";
+import { Assignments } from "./task-assigning.ts";
 import { taskJobs } from "./task-jobs.ts";
 import { SequenceSource, type TaskContext } from "./task-layer.ts";
 import { Tasks } from "./tasks.ts";
@@ -35,6 +37,7 @@ export interface TaskCoordination {
   readonly tasks: Tasks;
   readonly claims: Claims;
   readonly slots: WorkerSlots;
+  readonly assignments: Assignments;
   readonly workflows: Workflows;
   readonly templates: WorkflowTemplates;
   /** For what else works on tasks within a transaction. */
@@ -55,7 +58,12 @@ export function taskCoordination(options: TaskCoordinationOptions): TaskCoordina
   const slots = new WorkerSlots({ slots: options.workerSlots ?? WORKER_SLOTS_DEFAULT, leaseMs, remoteLeaseMs, keeper });
   const claims = new Claims({ context, clock, keeper, slots, leaseMs, remoteLeaseMs });
   const workflows = new Workflows({ context, sequence, random });
-  const jobs = [...taskJobs({ store, context, tasks, retentionDays: options.retentionDays }), workflowJob(store, context)];
+  const assignments = new Assignments(context);
+  const jobs = [
+    ...taskJobs({ store, context, tasks, retentionDays: options.retentionDays }),
+    workflowJob(store, context),
+    assigneesJob(store, context),
+  ];
   const templates = new WorkflowTemplates({ random });
-  return { tasks, claims, slots, workflows, templates, context, sequence, jobs };
+  return { tasks, claims, slots, assignments, workflows, templates, context, sequence, jobs };
 }
