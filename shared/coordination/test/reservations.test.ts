@@ -114,6 +114,16 @@ describe("reserving files", () => {
     expect(await reserve("r2", "ben", ["lib/**"])).toMatchObject({ ok: true });
   });
 
+  test("the next holder of a task's files replaces what the last one's clock had not ended yet", async () => {
+    await reserve("claim", "ann", ["src/**", "docs/a.md"], { fencingToken: 1 });
+    await expect(reserve("claim", "ben", ["src/**"], { fencingToken: 1 })).rejects.toMatchObject({ code: "already_exists" });
+    expect(await reserve("claim", "ben", ["src/**"], { fencingToken: 2 })).toMatchObject({ ok: true });
+    const [of, left] = [await store.scan(prefixRange(holderPrefix("ann"), 10)), await rowsLeft()];
+    expect(of).toEqual([]);
+    expect(left.filter((key) => key.startsWith("resv/at/"))).toHaveLength(1);
+    expect(await store.transact((tx) => releaseReservation(tx, { id: "claim", holder: "ann", fencingToken: 1 }))).toBe(false);
+  });
+
   test("a token of an earlier holding of the same id is stale, and later holdings have greater tokens", async () => {
     const first = await reserve("r1", "ann", ["a"]);
     const again = await reserve("r1", "ann", ["a"]);
