@@ -12,7 +12,7 @@ const TITLE_CHARS_MAX = 40;
 const DEFINITION_CHARS_AVERAGE = 650;
 const DEFINITION_CHARS_MAX = 1_900;
 /** Most tools of one server. */
-const TOOLS_MAX = 25;
+const TOOLS_MAX = 27;
 
 const VERBS = new Set(
   `add assign cancel cast check claim create delete elect estimate execute get initiate list pause release renew reserve reset resume
@@ -217,6 +217,14 @@ const STORIES: Record<string, readonly (readonly [tool: string, args: Record<str
     ["get_all_tasks", { limit: 1 }],
     ["release_worker_slot", { slot: 1 }],
     ["claim_next_task", {}],
+    // what to expect, who is to do it, how it goes
+    ["validate_task", { task: { description: "Three", deadline: 1, requiredCapabilities: ["sing"], dependencies: ["first"] } }],
+    ["validate_task", { task: { title: 7, colour: "red" } }],
+    ["estimate_task", { taskId: "first" }],
+    ["add_task", { id: "third", description: "Three", deadline: 1 }],
+    ["assign_tasks", { strategy: "adaptive" }],
+    ["get_metrics", { scope: "swarm" }],
+    ["get_metrics", { scope: "agent" }],
     // workflows and templates
     ["create_workflow", { name: "Release", id: "flow", tasks: [{ id: "flow-1", description: "Build" }] }],
     ["execute_workflow", { workflowId: "flow" }],
@@ -225,6 +233,12 @@ const STORIES: Record<string, readonly (readonly [tool: string, args: Record<str
     ["get_workflow_status", { workflowId: "flow" }],
     ["list_workflows", {}],
     ["cancel_workflow", { workflowId: "flow" }],
+    [
+      "save_workflow_template",
+      { id: "flows", parameters: [{ name: "what", type: "string", default: "x" }], tasks: [{ description: "Do {{what}}" }] },
+    ],
+    ["list_workflow_templates", {}],
+    ["create_workflow", { templateId: "flows", parameters: { what: "all" } }],
   ],
 };
 

@@ -14,10 +14,19 @@ import { type Entry, prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction }
 import { freeDue, nextDueAt } from "./due-tasks.ts";
 import { ALL_QUEUES, type KnownQueues, QUEUES_VERSION_KEY, queuesIn, readQueues } from "./queue-directory.ts";
 import { runsKey } from "./run-stats.ts";
-import { agentScope, swarmScope, tallyKey } from "./tally.ts";
+import { agentScope, swarmScope, tallyKey, workflowScope } from "./tally.ts";
 import { freeFor } from "./task-assignees.ts";
 import { extendTaskFiles, filesTaken, reserveTaskFiles } from "./task-files.ts";
-import { fanoutKey, indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
+import {
+  fanoutKey,
+  indexEntry,
+  inTasks,
+  prefixes,
+  type TaskContext,
+  type TaskTransaction,
+  taskKey,
+  workflowKey,
+} from "./task-layer.ts";
 import { claim, expire, giveBack, hold, leaseIsOver, wake } from "./task-lifecycle.ts";
 import { mayTake, queueOf, type Worker } from "./task-queue.ts";
 import { contextOf, readyPrefix } from "./task-reading.ts";
@@ -25,6 +34,7 @@ import { type ContextItem, checkTaskId, isHeld, type StoredTask, type TaskRecord
 import { checkFrom, checkHolder } from "./task-state.ts";
 import { applyUpdate, checkUpdate, type UpdateTask } from "./task-update.ts";
 import type { WorkerSlots } from "./worker-slots.ts";
+import { workflowOfId } from "./workflow-record.ts";
 
 /** Most available tasks that one attempt looks at when those in front may not be claimed now. */
 const LOOKED_AT_MAX = 32;
@@ -148,7 +158,7 @@ export class Claims {
           if ("conflict" in outcome) throw filesTaken(task.id, outcome.conflict);
           return outcome.claimed;
         }),
-      { prefetch: { keys: [taskKey(taskId), ...this.#tallyKeys()] } },
+      { prefetch: { keys: [taskKey(taskId), ...this.#tallyKeys(), ...this.#workflowKeys(workflowOfId(taskId))] } },
     );
     return this.#claimed(call, agentId, record);
   }
@@ -233,7 +243,10 @@ export class Claims {
         }),
       {
         prefetch: {
-          keys: [taskKey(taskId), fanoutKey(taskId), ...this.#tallyKeys(agentId), ...this.#runsKeys(taskId, agentId)],
+          keys: [
+            ...[taskKey(taskId), fanoutKey(taskId), ...this.#tallyKeys(agentId), ...this.#runsKeys(taskId, agentId)],
+            ...this.#workflowKeys(workflowOfId(taskId)),
+          ],
           ranges: input.status === "done" ? [prefixRange(prefixes.dependents(taskId), SCAN_LIMIT_MAX)] : [],
         },
       },
@@ -281,7 +294,10 @@ export class Claims {
       const known = this.#queues;
       const first = this.#lastPrefix;
       const next = await call.transact((tx): Next => this.#pickNext(tx, call, worker, input, { known, first }), {
-        prefetch: { keys: [QUEUES_VERSION_KEY, ...this.#tallyKeys()], ranges: known ? [] : [ALL_QUEUES] },
+        prefetch: {
+          keys: [QUEUES_VERSION_KEY, ...this.#tallyKeys(), ...this.#workflowKeys(input.workflowId)],
+          ranges: known ? [] : [ALL_QUEUES],
+        },
       });
       if (next.changed) this.#queues = await readQueues(call.store);
       if (next.task) return next.task;
@@ -447,6 +463,12 @@ export class Claims {
     const { shard } = this.#options.context;
     const scopes = agentId === undefined ? [swarmScope] : [swarmScope, agentScope(agentId)];
     return scopes.map((scope) => tallyKey(scope, shard));
+  }
+
+  /** What a change of a workflow's task reads besides it. */
+  #workflowKeys(workflowId: string | undefined): string[] {
+    const { shard } = this.#options.context;
+    return workflowId === undefined ? [] : [workflowKey(workflowId), tallyKey(workflowScope(workflowId), shard)];
   }
 }
 

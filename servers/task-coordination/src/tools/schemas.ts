@@ -105,6 +105,7 @@ export const taskFull = z.object({
   timeoutMs: z.number().exactOptional(),
   files: z.array(z.string()).exactOptional(),
   workflowId: z.string().exactOptional(),
+  rollbackOf: z.string().exactOptional(),
   assignedTo: z.string().exactOptional(),
   attempt: z.number(),
   fencingToken: z.number(),
