@@ -1,6 +1,7 @@
 // Bundles one server: main.js, the bin; app.js, what every start needs; and a chunk for each part that is loaded when it is
 // first used (an engine, HTTP, the command line). Nothing has to be installed beside them.
 import { chmodSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { builtinModules } from "node:module";
 import { basename, join } from "node:path";
 import { build } from "esbuild";
 
@@ -23,6 +24,23 @@ await import("./app.js");
 `;
 }
 
+// An import statement of one of Node's own modules reads every export that it has, and so loads all that Node itself loads
+// when it is needed (fs its streams, crypto its web half): a tenth of a server's start. Asking for the module does not.
+const builtins = new Set(builtinModules);
+const lazyBuiltins = {
+  name: "lazy-builtins",
+  setup(builder) {
+    builder.onResolve({ filter: /^[a-z]/ }, ({ path, kind }) => {
+      const name = path.replace(/^node:/, "");
+      if (kind !== "import-statement" || !(path.startsWith("node:") || builtins.has(name))) return undefined;
+      return { path: `node:${name}`, namespace: "builtin" };
+    });
+    builder.onLoad({ filter: /.*/, namespace: "builtin" }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+    }));
+  },
+};
+
 export async function bundle({ entry, dist, engines }) {
   mkdirSync(dist, { recursive: true });
   const { metafile } = await build({
@@ -40,6 +58,7 @@ export async function bundle({ entry, dist, engines }) {
     minifyWhitespace: true,
     legalComments: "none",
     banner: { js: CJS_BRIDGE },
+    plugins: [lazyBuiltins],
     // the SQLite adapter's default driver is never used: ours over node:sqlite is
     alias: { "better-sqlite3": join(import.meta.dirname, "no-native-driver.mjs") },
     // drivers of other runtimes, behind imports that never run here

@@ -1,30 +1,46 @@
 import { ID_MAX, type Json, PAGE_MAX, WAIT_MS_MAX } from "@mcp-swarm/core";
 import * as z from "zod";
 
-/** The fields that tools are made of, each with its bound. Text is checked for NUL and broken Unicode by `vet` (input.ts). */
+/**
+ * The fields that tools are made of, each with its bound. Text is checked for NUL and broken Unicode by `vet` (input.ts).
+ * Schemas never change, so tools that ask for the same field share it: each costs some KiB and tens of microseconds of every start.
+ */
+
+/** Remembers what was made for the same arguments. */
+function shared<A extends readonly number[], S>(make: (...bounds: A) => S): (...bounds: A) => S {
+  const made = new Map<string, S>();
+  return (...bounds) => {
+    const key = bounds.join();
+    const known = made.get(key);
+    if (known !== undefined) return known;
+    const schema = make(...bounds);
+    made.set(key, schema);
+    return schema;
+  };
+}
 
 /** An id that callers choose: task, workflow, template. */
-export const id = () => z.string().regex(new RegExp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,${ID_MAX - 1}}$`));
+export const id = shared(() => z.string().regex(new RegExp(`^[A-Za-z0-9][A-Za-z0-9._-]{0,${ID_MAX - 1}}$`)));
 
 /** Non-empty text of at most `max` UTF-16 units. */
-export const text = (max: number) => z.string().min(1).max(max);
+export const text = shared((max: number) => z.string().min(1).max(max));
 
 /** Names of capabilities, types and the like. */
-export const label = () => z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$/);
+export const label = shared(() => z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$/));
 
 /** An agent id, or the bare name of a subagent of the caller. */
-export const agentId = () => z.string().min(1).max(64);
+export const agentId = shared(() => z.string().min(1).max(64));
 
-export const whole = (min: number, max: number) => z.int().min(min).max(max);
+export const whole = shared((min: number, max: number) => z.int().min(min).max(max));
 
 /** A time in ms since the epoch; up to the year 5138. */
-export const timeMs = () => z.int().min(0).max(100_000_000_000_000);
+export const timeMs = shared(() => z.int().min(0).max(100_000_000_000_000));
 
 /** Any JSON; depth and numbers are bounded by `vet`, size by the store. */
-export const json = () => z.custom<Json>(() => true).meta({});
+export const json = shared(() => z.custom<Json>(() => true).meta({}));
 
 /** An object of any JSON. */
-export const jsonObject = () => z.record(z.string().max(128), json());
+export const jsonObject = shared(() => z.record(z.string().max(128), json()));
 
 export const limit = z.int().min(1).max(PAGE_MAX).exactOptional().describe("Page size, default 50");
 export const cursor = z.string().max(512).exactOptional().describe("nextCursor of the page before");
