@@ -6,6 +6,7 @@ import { dropQueues } from "./queue-directory.ts";
 import { prefixes, type TaskContext } from "./task-layer.ts";
 import { type Queue, queueName } from "./task-queue.ts";
 import type { Tasks } from "./tasks.ts";
+import { sweepWorkflows } from "./workflow-retention.ts";
 
 /** How often queues without tasks and tasks past their retention are looked for, in ms. */
 const QUEUE_SWEEP_MS = 600_000;
@@ -40,6 +41,9 @@ export function taskJobs({ store, context, tasks, retentionDays }: TaskJobsOptio
     jobs.push(
       sweep("drop old tasks", store, RETENTION_SWEEP_MS, async (after) => {
         return (await tasks.sweepEnded(store, { olderThanMs, limit: RETENTION_BATCH_MAX, after })).after;
+      }),
+      sweep("drop old workflows", store, RETENTION_SWEEP_MS, async (after) => {
+        return (await sweepWorkflows(store, { olderThanMs, limit: RETENTION_BATCH_MAX, after })).after;
       }),
     );
   }

@@ -28,6 +28,7 @@ import {
 } from "./task-record.ts";
 import { checkFreeId } from "./workflow-layer.ts";
 import { workflowOfId } from "./workflow-record.ts";
+import { isPast } from "./workflow-retention.ts";
 
 /** Most ended tasks that one sweep looks at. */
 const SWEPT_MAX = 500;
@@ -155,7 +156,8 @@ export class Tasks {
   }
 
   /**
-   * Deletes up to `limit` tasks that ended more than `olderThanMs` ago and that no open task depends on; answers how many.
+   * Deletes up to `limit` tasks that ended more than `olderThanMs` ago and that no open task depends on, those of a workflow
+   * only when it ended as long ago; answers how many.
    * @param after where to go on, as answered; a task that must stay is passed over once a round
    */
   async sweepEnded(
@@ -172,6 +174,7 @@ export class Tasks {
         for (const { id } of old) {
           const task = tasks.find(id);
           if (!task || !isOld(task, before) || tx.scan(prefixRange(prefixes.dependents(id), 1)).length > 0) continue;
+          if (task.workflowId !== undefined && !isPast(tx, task.workflowId, before)) continue;
           tasks.remove(task);
           count++;
         }

@@ -430,6 +430,37 @@ describe("compensation", () => {
   });
 });
 
+describe("retention", () => {
+  const DAY_MS = 24 * 3_600_000;
+
+  test("a workflow keeps its tasks while it is under way, and is forgotten with them when it ended long ago", async () => {
+    const { store, clock, host } = swarm();
+    const planner = host("planner", { retentionDays: 2 });
+    const tasks = ["a", "b"].map((id) => ({ id, description: "x" }));
+    await planner.workflows.create(planner.call, { id: "flow", name: "Flow", tasks, execute: true });
+    const maintain = async () => {
+      for (let round = 0; round < 4; round++) {
+        await clock.advance(DAY_MS / 4);
+        await planner.maintain();
+      }
+    };
+    await finish(planner, "flow.a");
+    for (let day = 0; day < 4; day++) await maintain();
+    expect(await statusOf(planner)).toMatchObject({ status: "running", completedTasks: 1, totalTasks: 2 });
+    await finish(planner, "flow.b");
+    await maintain();
+    expect(await statusOf(planner)).toMatchObject({ status: "completed", completedTasks: 2 });
+    for (let day = 0; day < 3; day++) await maintain();
+    await expect(statusOf(planner)).rejects.toEqual(code("not_found", /flow/));
+    for (const prefix of ["task/", "task-workflow/", "workflow/", "workflow-all/", "workflow-state/", "workflow-undo/"]) {
+      expect(await store.scan(prefixRange(prefix, 1)), prefix).toEqual([]);
+    }
+    expect(await store.scan(prefixRange("task-tally/wf.flow/", 1))).toEqual([]);
+    await planner.workflows.create(planner.call, { id: "flow", name: "Again", tasks });
+    await checkWorkflow(store, "flow", { swept: true });
+  });
+});
+
 describe("many tasks", () => {
   const SIZE = MOVED_MAX * 3 + 50;
 

@@ -18,9 +18,13 @@ export async function readWorkflow(store: Store, id: string): Promise<StoredWork
 }
 
 /** Finds every index of a workflow, and what its state promises, in agreement with its tasks. Answers its tasks. */
-export async function checkWorkflow(store: Store, id: string): Promise<{ workflow: StoredWorkflow; tasks: StoredTask[] }> {
+export async function checkWorkflow(
+  store: Store,
+  id: string,
+  options: { swept?: boolean } = {},
+): Promise<{ workflow: StoredWorkflow; tasks: StoredTask[] }> {
   const workflow = await readWorkflow(store, id);
-  const tasks = (await checkTasks(store)).filter(({ workflowId }) => workflowId === id);
+  const tasks = (await checkTasks(store, options)).filter(({ workflowId }) => workflowId === id);
   const ids = (matches: (task: StoredTask) => boolean) =>
     tasks
       .filter(matches)
