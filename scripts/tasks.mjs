@@ -9,12 +9,15 @@ const TASKS = {
   build: [BUILD],
   start: [BUILD, ["node", "servers/gateway/dist/main.js"]],
   test: [BUILD, ["vitest", "run"]],
+  "test:long": [BUILD, ["vitest", "run", "test/faults", "test/e2e/load.test.ts"]],
   check: [["tsc", "-b"], ["biome", "check", "--error-on-warnings", "."], ["knip"], BUILD, ["node", "scripts/lint-packages.mjs"]],
   changeset: [["changeset"]],
   format: [["biome", "check", "--write", "."]],
   bench: [BUILD, ["node", "bench/run.ts"]],
   demo: [BUILD, ["node", "demo/main.ts"]],
 };
+/** What a task adds to the environment. The long form of the fault tests: more kills, pauses, outages and tasks. */
+const ENV = { "test:long": { SWARM_FAULTS: "long" } };
 
 const [name, ...args] = process.argv.slice(2);
 const steps = TASKS[name];
@@ -24,7 +27,12 @@ if (!steps) {
 }
 for (const [index, [command, ...rest]] of steps.entries()) {
   const extra = index === steps.length - 1 ? args : [];
-  const result = spawnSync(command, [...rest, ...extra], { cwd: root, stdio: "inherit", shell: process.platform === "win32" });
+  const result = spawnSync(command, [...rest, ...extra], {
+    cwd: root,
+    stdio: "inherit",
+    shell: process.platform === "win32",
+    env: { ...process.env, ...ENV[name] },
+  });
   if (result.error) console.error(`${command} did not start: ${result.error.message}`);
   if (result.status !== 0) process.exit(result.status ?? 1);
 }
