@@ -3,8 +3,10 @@ import { execFileSync, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
+import { run } from "../support/bin.ts";
 import { eventually, Host, ROOT, temporaryFolder } from "../support/host.ts";
 
 /** Bringing Node, pnpm and every dependency from a registry, on a slow day. */
@@ -48,7 +50,7 @@ const nodeFolder = machineNode();
 describe.runIf(nodeFolder !== undefined && existsSync(join(ROOT, ".git")) && process.platform !== "win32")(
   "a fresh clone",
   () => {
-    test("`npm start` brings Node and pnpm, builds, serves, and prints lines that mount the servers", {
+    test("`npm start` brings Node and pnpm, builds, serves, and prints lines that mount the servers; `npm test` tests", {
       timeout: SETUP_MS_MAX,
     }, async () => {
       verifies("CORE-01");
@@ -63,7 +65,7 @@ describe.runIf(nodeFolder !== undefined && existsSync(join(ROOT, ".git")) && pro
         mkdirSync(dirname(join(clone, file)), { recursive: true });
         cpSync(join(ROOT, file), join(clone, file));
       }
-      const env = { ...userEnvironment(home, nodeFolder ?? ""), SWARM_STORE: folder.store };
+      const env: NodeJS.ProcessEnv = { ...userEnvironment(home, nodeFolder ?? ""), SWARM_STORE: folder.store };
       const npm = spawn("npm", ["start", "--", "--http", "0"], {
         cwd: clone,
         env,
@@ -130,6 +132,15 @@ describe.runIf(nodeFolder !== undefined && existsSync(join(ROOT, ".git")) && pro
           END_MS_MAX,
         );
         await ended;
+
+        // `npm test` in the same clone: one file of it, since all of it is what runs this
+        const tested = await run("npm", ["test", "--", "shared/server/test/config.test.ts"], {
+          env,
+          cwd: clone,
+          withinMs: SETUP_MS_MAX,
+        });
+        expect(tested, tested.stdout + tested.stderr).toMatchObject({ code: 0 });
+        expect(stripVTControlCharacters(tested.stdout)).toMatch(/Test Files\s+1 passed/);
       } finally {
         interrupt("SIGKILL");
         await ended;

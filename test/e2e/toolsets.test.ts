@@ -2,11 +2,11 @@
 import { describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { runBin } from "../support/bin.ts";
-import { ERAS, Host, temporaryFolder } from "../support/host.ts";
+import { ERAS, type Era, Host, temporaryFolder } from "../support/host.ts";
 import { SERVERS } from "../support/servers.ts";
 
-async function namesOf(server: string, store: string, args: readonly string[], era = ERAS[2]): Promise<string[]> {
-  await using host = await Host.start({ server, store, args, ...(era === undefined ? {} : { era }) });
+async function namesOf(server: string, store: string, args: readonly string[], era: Era = "v2-modern"): Promise<string[]> {
+  await using host = await Host.start({ server, store, args, era });
   return (await host.client.listTools()).tools.map(({ name }) => name);
 }
 

@@ -19,6 +19,7 @@ export interface RunOptions {
   cwd?: string;
   /** Given to stdin, which is then closed. */
   input?: string | Buffer;
+  withinMs?: number;
 }
 
 /** The environment of a user with nothing set, and what is given. */
@@ -29,7 +30,7 @@ export function plainEnv(env: Record<string, string | undefined> = {}): NodeJS.P
 /** Runs a command to its end. */
 export async function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
   const child = spawn(command, args, { env: plainEnv(options.env), cwd: options.cwd, stdio: ["pipe", "pipe", "pipe"] });
-  const late = setTimeout(() => child.kill("SIGKILL"), COMMAND_MS_MAX);
+  const late = setTimeout(() => child.kill("SIGKILL"), options.withinMs ?? COMMAND_MS_MAX);
   let stdout = "";
   let stderr = "";
   child.stdout.on("data", (chunk: Buffer) => {
