@@ -93,9 +93,13 @@ export function histogramMean(histogram: Histogram): number | undefined {
   return Math.round(sum / all);
 }
 
-function plus<K extends string>(a: { readonly [P in K]?: number }, b: { readonly [P in K]?: number }): { [P in K]?: number } {
+type Counts<K extends string> = { readonly [P in K]?: number };
+
+function plus<K extends string>(a: Counts<K>, b: Counts<K>): Counts<K> {
+  const added = Object.keys(b) as K[];
+  if (added.length === 0) return a; // most changes touch one of the parts, and a histogram is long to copy
   const sum: { [P in K]?: number } = { ...a };
-  for (const key of Object.keys(b) as K[]) {
+  for (const key of added) {
     const value = (sum[key] ?? 0) + (b[key] ?? 0);
     if (value === 0) delete sum[key];
     else sum[key] = value;

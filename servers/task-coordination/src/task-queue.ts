@@ -23,10 +23,19 @@ export function queueOf(task: Queued): Queue {
   };
 }
 
+/** Names that were made: every claim asks for those of the queues it may take from. */
+const names = new Map<string, string>();
+const NAMES_MAX = 2 * QUEUES_MAX;
+
 /** A short name that fits keys; equal queues have equal names. Within a workflow a queue has another name. */
 export function queueName(queue: Queue, workflowId?: string): string {
   const text = JSON.stringify([queue.type, queue.capabilities, queue.assignedTo ?? null, workflowId ?? null]);
-  return createHash("sha256").update(text).digest("hex").slice(0, 24);
+  const known = names.get(text);
+  if (known !== undefined) return known;
+  const name = createHash("sha256").update(text).digest("hex").slice(0, 24);
+  if (names.size >= NAMES_MAX) names.clear();
+  names.set(text, name);
+  return name;
 }
 
 /**

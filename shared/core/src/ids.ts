@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { randomFillSync } from "node:crypto";
 
 /** Where chance comes from; a seeded one makes a simulation replayable. */
 export interface Random {
@@ -6,9 +6,22 @@ export interface Random {
   integer(below: number): number;
 }
 
+/** Numbers asked of the operating system at once: an id takes twelve, and each asking costs more than a number. */
+const pool = new Uint32Array(256);
+let used = pool.length;
+
 /** Unpredictable, from the operating system. */
 export const systemRandom: Random = {
-  integer: (below) => Math.floor((randomBytes(4).readUInt32BE(0) / 2 ** 32) * below),
+  integer(below) {
+    if (used === pool.length) {
+      randomFillSync(pool);
+      used = 0;
+    }
+    const number = pool[used] ?? 0;
+    pool[used] = 0; // what was given out stays nowhere
+    used += 1;
+    return Math.floor((number / 2 ** 32) * below);
+  },
 };
 
 /** A small fast generator for tests and simulations (mulberry32): the same seed gives the same numbers. */
