@@ -65,8 +65,13 @@ const task: SequentialModel<State, Input, Output> = {
   },
 };
 
+/** From when until when a call was under way. */
+type Span = { readonly from: number; readonly until: number };
+
 /** The calls on each task, as they were sent and answered. */
 class History {
+  /** Calls for the next task that were told that there is none. */
+  readonly nothing: Span[] = [];
   readonly #calls = new Map<string, Call[]>();
 
   record(taskId: string, call: Call): void {
@@ -137,7 +142,10 @@ async function callAtRandom(member: Member, history: History, ids: readonly stri
       const answer = await member.try("claim_next_task");
       expect(answer.isError, answer.text).toBe(false);
       const given = answer.structured.task as { id: string } | null;
-      if (!given) continue;
+      if (!given) {
+        history.nothing.push({ from: invoked, until: performance.now() });
+        continue;
+      }
       const output = read(answer);
       const input: Input = { call: "claim", by: member.agent };
       history.record(given.id, { by: member.agent, invoked, returned: performance.now(), input, output });
@@ -156,6 +164,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
     using meeting = await meet();
     await using crew = await Crew.start({ store: meeting.store, size: HOSTS, leaseMs: LEASE_MS });
     let calls = 0;
+    let told = 0;
     const seen = new Set<string>();
     for (let round = 0; round < ROUNDS; round++) {
       const seed = SEED + round;
@@ -184,16 +193,32 @@ describe.each(ENGINES)("$name", ({ meet }) => {
         const verdict = checkLinearizable(made, task);
         expect(verdict, `${id}, seed ${seed}: ${JSON.stringify(verdict, null, 1)}`).toEqual({ linearizable: true });
         expect(doubleHolders(made), id).toEqual([]);
+        const missed = history.nothing.filter((call) => freeTimes(made).some((free) => covers(free, call)));
+        expect(missed, `${id} was there to be claimed all the while`).toEqual([]);
       }
+      told += history.nothing.length;
     }
     // every kind of answer was among them, else little was proven
     expect([...seen].sort()).toEqual(
       expect.arrayContaining(["claim conflict", "claim ok", "read ok", "report failed_precondition", "report ok"]),
     );
     expect((await census(meeting.store)).problems).toEqual([]);
-    console.log(`${calls} calls on ${ROUNDS * TASKS} tasks, linearizable`);
+    console.log(`${calls} calls on ${ROUNDS * TASKS} tasks, linearizable; ${told} times nothing to claim`);
   });
 });
+
+const covers = (outer: Span, inner: Span) => outer.from <= inner.from && inner.until <= outer.until;
+
+/** When the task was surely available: from the answer that made it so until the call that claimed it was sent. */
+function freeTimes(calls: readonly Call[]): Span[] {
+  return calls.flatMap(({ input, output, returned }) => {
+    const frees = input.call === "add" || (input.call === "report" && ["available", "failed"].includes(input.outcome));
+    if (!frees || !output?.ok || returned === undefined) return [];
+    const token = input.call === "report" ? input.token : 0;
+    const next = calls.find((later) => later.input.call === "claim" && later.output?.ok && later.output.token === token + 1);
+    return [{ from: returned, until: next?.invoked ?? Number.POSITIVE_INFINITY }];
+  });
+}
 
 /** Times at which two agents were both sure to hold the task: between the answer to the claim and the report that ended it. */
 function doubleHolders(calls: readonly Call[]): string[] {
