@@ -337,7 +337,7 @@ describe("whatever agents do", () => {
             alive[one.agent] = undefined;
           } else if (one.what === "start") {
             alive[one.agent] ??= await living(store, clock, agent.agentId, one.agent === 0 ? ["c"] : ["c", "go"]);
-          } else await clock.advance(one.ms);
+          } else if (one.what === "wait") await clock.advance(one.ms);
         }
         for (const one of alive) one?.kill();
         await clock.advance(LEASE_MS + 1);
