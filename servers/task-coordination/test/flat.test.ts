@@ -4,6 +4,8 @@ import type { Entry, Store, Transaction } from "@mcp-swarm/store";
 import { MemoryStore } from "@mcp-swarm/store/memory";
 import { expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
+import { estimateTask } from "../src/estimate.ts";
+import { getMetrics } from "../src/metrics.ts";
 import { hostOn, swarm } from "./support/swarm.ts";
 
 const FEW = 200;
@@ -99,6 +101,8 @@ async function costs(count: number): Promise<Record<string, number>> {
   await measure("list by status", () => worker.tasks.list(call, { status: "available", limit: 20 }));
   await measure("list available", () => worker.tasks.available(call, { limit: 20 }));
   await measure("get", () => worker.tasks.get(call, { taskId: "t2" }));
+  await measure("metrics", () => getMetrics(call, { scope: "swarm" }, worker.slots));
+  await measure("estimate", () => estimateTask(store, { taskId: "t2" }));
   await measure("maintain", () => worker.maintain());
   await measure("sweep", () => worker.tasks.sweepEnded(store, { olderThanMs: 0, limit: 1 }));
   return cost;
