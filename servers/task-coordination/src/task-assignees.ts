@@ -30,7 +30,7 @@ function lives(tx: Pick<Transaction, "scan">, agentId: string): boolean {
 }
 
 /** The agent when it lives, or the one in whose process it does; outside a transaction. */
-export async function findAssignee(store: Store, agentId: string): Promise<LiveAgent | undefined> {
+export async function findAssignee(store: Pick<Store, "scan">, agentId: string): Promise<LiveAgent | undefined> {
   const found = await Promise.all(namesOf(agentId).map((name) => findLiveAgent(store, name)));
   return found.find((agent) => agent !== undefined);
 }
@@ -53,7 +53,7 @@ export function freeFor(tasks: TaskTransaction, task: StoredTask, agentId: strin
 }
 
 /** Frees what is assigned to an agent that is dead, one commit's worth; answers whether that was all, or it lives. */
-async function freeAssigned(store: Store, context: TaskContext, agentId: string): Promise<boolean> {
+async function freeAssigned(store: Pick<Store, "transact">, context: TaskContext, agentId: string): Promise<boolean> {
   const range = prefixRange(prefixes.assigned(agentId), FREED_MAX);
   return store.transact(
     (tx) =>
@@ -73,7 +73,7 @@ async function freeAssigned(store: Store, context: TaskContext, agentId: string)
  * For `Maintenance`: within a second of an agent's presence ending, what is assigned to it is free. An agent is looked at when its
  * presence would end if nobody renewed it, so that the living cost a look for each lease.
  */
-export function assigneesJob(store: Store, context: TaskContext): MaintenanceJob {
+export function assigneesJob(store: Pick<Store, "scan" | "now" | "transact">, context: TaskContext): MaintenanceJob {
   let livesUntil = new Map<string, number>();
   return {
     name: "free the tasks of dead assignees",

@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { STRATEGIES } from "../src/assignment.ts";
+import { assigneesJob } from "../src/task-assignees.ts";
 import { isFor } from "../src/task-queue.ts";
 import { hasEnded, type StoredTask } from "../src/task-record.ts";
 import { checkTasks } from "./support/invariants.ts";
@@ -99,6 +100,38 @@ describe("an assignment", () => {
     await agent.presence.leave();
     expect((await other.claims.claimTask(other.call, { taskId: "a" })).task).toMatchObject({ claimedBy: "other" });
     expect(await assigned(store)).toEqual({ a: undefined });
+  });
+
+  test("stays when its agent comes back while it is about to be freed", async () => {
+    verifies("TASK-17");
+    const { store, clock, host } = swarm();
+    const chief = host("chief");
+    const agent = await living(store, clock, "agent");
+    await chief.tasks.add(chief.call, { id: "a", description: "x" });
+    await chief.assignments.assign(chief.call, { strategy: "load_balanced" });
+    let writes = 0;
+    const job = assigneesJob(
+      {
+        scan: (range) => store.scan(range),
+        now: () => store.now(),
+        async transact(plan) {
+          writes++;
+          await living(store, clock, "agent");
+          return store.transact(plan);
+        },
+      },
+      chief.context,
+    );
+    for (let round = 0; round < 10; round++) {
+      await job.run();
+      await clock.advance(LEASE_MS / 2);
+    }
+    expect(writes).toBe(0); // while it lives it is only looked at
+    await agent.presence.leave();
+    await clock.advance(LEASE_MS);
+    await job.run();
+    expect(writes).toBe(1);
+    expect(await assigned(store)).toEqual({ a: "agent" });
   });
 
   test("of very many tasks is given up as a whole when its agent dies", async () => {
