@@ -345,8 +345,8 @@ describe("when a task fails for good", () => {
 describe("compensation", () => {
   const undo = (id: string) => ({ description: `Undo ${id}`, maxAttempts: 1 });
   const steps = [
-    { id: "a", description: "x", rollback: undo("a") },
-    { id: "b", description: "x", dependencies: ["a"], rollback: undo("b") },
+    { id: "z", description: "x", rollback: undo("z") },
+    { id: "b", description: "x", dependencies: ["z"], rollback: undo("b") },
     { id: "c", description: "x", dependencies: ["b"] },
     { id: "d", description: "x", ...attempts },
     { id: "e", description: "x", rollback: undo("e") },
@@ -357,7 +357,7 @@ describe("compensation", () => {
     verifies("TASK-15");
     const { store, clock, planner, worker } = await started({ tasks: steps, onFailure: "compensate" });
     // all in one millisecond: what depends on another is still undone before it
-    for (const id of ["flow.a", "flow.b", "flow.c"]) await finish(worker, id);
+    for (const id of ["flow.z", "flow.b", "flow.c"]) await finish(worker, id);
     await clock.advance(1);
     await worker.claims.claimTask(worker.call, { taskId: "flow.e" });
     await finish(worker, "flow.d", "failed");
@@ -369,7 +369,7 @@ describe("compensation", () => {
     expect(await worker.claims.claimNext(worker.call, {})).toBeUndefined();
     await worker.claims.update(worker.call, { taskId: "flow.e", status: "done", output: "flow.e is done" });
     const order: string[] = [];
-    for (const done of ["e", "b", "a"]) {
+    for (const done of ["e", "b", "z"]) {
       const claim = await worker.claims.claimNext(worker.call, {});
       expect(claim?.task).toMatchObject({ description: `Undo ${done}`, rollbackOf: `flow.${done}`, workflowId: "flow" });
       expect(claim?.context).toMatchObject([{ taskId: `flow.${done}`, output: `flow.${done} is done` }]);
@@ -377,7 +377,7 @@ describe("compensation", () => {
       order.push(claim?.task.id ?? "");
       await worker.claims.update(worker.call, { taskId: claim?.task.id ?? "", status: "done" });
     }
-    expect(order).toEqual(["flow.e.rollback", "flow.b.rollback", "flow.a.rollback"]);
+    expect(order).toEqual(["flow.e.rollback", "flow.b.rollback", "flow.z.rollback"]);
     expect(await statusOf(planner)).toMatchObject({
       status: "compensated",
       success: false,
@@ -392,15 +392,17 @@ describe("compensation", () => {
   test("running work that fails, is given back or is lost while compensating is not tried again", async () => {
     verifies("TASK-15");
     const { store, clock, host, planner, worker } = await started({ tasks: steps, onFailure: "compensate" });
-    for (const id of ["flow.a", "flow.e"]) await worker.claims.claimTask(worker.call, { taskId: id });
+    for (const id of ["flow.z", "flow.e"]) await worker.claims.claimTask(worker.call, { taskId: id });
     const lost = host("lost", { remote: true });
     await lost.claims.claimTask(lost.call, { taskId: "flow.f" });
     await finish(worker, "flow.d", "failed");
-    await worker.claims.update(worker.call, { taskId: "flow.a", status: "failed" });
+    await planner.maintain();
+    expect(await statusOf(planner)).toMatchObject({ status: "compensating", byStatus: { claimed: 3, cancelled: 2 } });
+    await worker.claims.update(worker.call, { taskId: "flow.z", status: "failed" });
     await worker.claims.update(worker.call, { taskId: "flow.e", status: "available" });
     await clock.advance(REMOTE_LEASE_MS_DEFAULT + 1);
     await planner.maintain();
-    for (const id of ["flow.a", "flow.e", "flow.f"]) expect(await taskStatus(planner, id), id).toBe("cancelled");
+    for (const id of ["flow.z", "flow.e", "flow.f"]) expect(await taskStatus(planner, id), id).toBe("cancelled");
     expect(await statusOf(planner)).toMatchObject({ status: "compensated", rolledBack: 0 });
     await checkWorkflow(store, "flow");
   });
@@ -408,7 +410,7 @@ describe("compensation", () => {
   test("a rollback that fails for good ends it as failed; resetting that rollback goes on", async () => {
     verifies("TASK-15");
     const { store, planner, worker } = await started({ tasks: steps, onFailure: "compensate" });
-    for (const id of ["flow.a", "flow.b"]) await finish(worker, id);
+    for (const id of ["flow.z", "flow.b"]) await finish(worker, id);
     await finish(worker, "flow.d", "failed");
     await planner.maintain();
     await finish(worker, "flow.b.rollback", "failed");
@@ -424,7 +426,7 @@ describe("compensation", () => {
     );
     await planner.tasks.reset(planner.call, { taskId: "flow.b.rollback" });
     await finish(worker, "flow.b.rollback");
-    await finish(worker, "flow.a.rollback");
+    await finish(worker, "flow.z.rollback");
     expect(await statusOf(planner)).toMatchObject({ status: "compensated", rolledBack: 2 });
     await checkWorkflow(store, "flow");
   });
