@@ -321,6 +321,19 @@ describe("when a task fails for good", () => {
     await checkWorkflow(store, "flow");
   });
 
+  test("a task that is added behind one that failed, or was given up, is given up too", async () => {
+    const { store, planner, worker } = await started({ tasks: diamond, onFailure: "continue" });
+    await finish(worker, "flow.a", "failed");
+    for (let round = 0; round < 3; round++) await planner.maintain();
+    const behind = ["a", "b", "e"].map((id) => ({ id: `behind-${id}`, description: "x", dependencies: [id] }));
+    await planner.workflows.addTasks(planner.call, { workflowId: "flow", tasks: behind });
+    expect(await taskStatus(planner, "flow.behind-a")).toBe("cancelled");
+    expect(await taskStatus(planner, "flow.behind-b")).toBe("cancelled");
+    for (const id of ["flow.c", "flow.e", "flow.behind-e"]) await finish(worker, id);
+    expect(await statusOf(planner)).toMatchObject({ status: "failed", completedTasks: 3, byStatus: { cancelled: 4 } });
+    await checkWorkflow(store, "flow");
+  });
+
   test("a task of a workflow that was cancelled cannot be reset", async () => {
     const { planner, worker } = await started({ tasks: diamond, onFailure: "continue" });
     await finish(worker, "flow.a", "failed");

@@ -2,7 +2,7 @@ import { fields, READS, shrinkToFit } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
 import { taskResult, workflowFull, workflowId, workflowTexts } from "./workflow-schemas.ts";
-import { fullWorkflow, resultsView } from "./workflow-views.ts";
+import { fittingResults, fullWorkflow, resultsView } from "./workflow-views.ts";
 
 export const getWorkflowStatus = defineTool({
   name: "get_workflow_status",
@@ -24,9 +24,14 @@ export const getWorkflowStatus = defineTool({
     const read = (limit: number | undefined) => workflows.status(call, limit === undefined ? input : { ...input, limit });
     const whole = await read(input.limit);
     const view = (status: typeof whole) =>
-      shrinkToFit((scale) => ({ ...status, workflow: fullWorkflow(status.workflow, scale), ...resultsView(status, scale) }));
+      shrinkToFit((scale) => ({
+        ...status,
+        workflow: fullWorkflow(status.workflow, scale),
+        results: resultsView(status, scale),
+      }));
     const shown = view(whole);
+    const fitting = fittingResults(shown.results);
     // what does not fit goes to the next page: its cursor comes from a page that is as long as what fits
-    return shown.results.length === whole.results.length ? shown : view(await read(shown.results.length));
+    return fitting === whole.results.length ? shown : view(await read(Math.max(1, fitting)));
   },
 });

@@ -7,13 +7,12 @@ import type { TemplateParameter, TemplateRecord } from "../workflow-template.ts"
 import type { template } from "./list-workflow-templates.ts";
 import type { taskResult, workflowBrief, workflowFull } from "./workflow-schemas.ts";
 
-/** Characters at scale 1 (`shrinkToFit`), of one result, of all results of a page, of the metadata and of an error. */
+/** Characters at scale 1 (`shrinkToFit`) of one result, of the metadata and of an error. */
 const RESULT_SHOWN = 400;
-const RESULTS_SHOWN = 4_000;
 const METADATA_SHOWN = 400;
 const ERROR_SHOWN = 200;
 /** Bytes for the results of a page. */
-const RESULTS_BYTES = 10_000;
+const RESULTS_BYTES = 12_000;
 
 function shortError(error: WorkflowError | undefined, scale: number): WorkflowError | undefined {
   if (error?.message === undefined) return error;
@@ -40,18 +39,20 @@ export function fullWorkflow(workflow: WorkflowStatus["workflow"], scale = 1): z
   return { ...briefWorkflow(workflow, scale), ...counts, metadata: cutChars === undefined ? metadata : text };
 }
 
-/** As many results of a page as fit, at least one; long ones are cut. */
-export function resultsView({ results }: Pick<WorkflowStatus, "results">, scale = 1): { results: z.input<typeof taskResult>[] } {
-  // each gets its share, so that the first does not leave nothing to the last
-  const share = Math.max(RESULT_SHOWN / 10, Math.min(RESULT_SHOWN, RESULTS_SHOWN / Math.max(1, results.length)));
-  const shown = results.map((result) => {
+/** All results of a page, long ones cut. */
+export function resultsView({ results }: Pick<WorkflowStatus, "results">, scale = 1): z.input<typeof taskResult>[] {
+  return results.map((result) => {
     if (result.output === undefined) return result;
     const asText = typeof result.output === "string" ? result.output : JSON.stringify(result.output);
-    const { text, cutChars } = cut(asText, Math.ceil(share * scale));
+    const { text, cutChars } = cut(asText, Math.ceil(RESULT_SHOWN * scale));
     if (cutChars === undefined) return result;
     return { ...result, output: text, cut: `get_task {"taskId":"${result.taskId}","field":"output","offset":${text.length}}` };
   });
-  return { results: fit(shown, RESULTS_BYTES) };
+}
+
+/** How many of the results fit an answer, at least one. */
+export function fittingResults(shown: readonly z.input<typeof taskResult>[]): number {
+  return fit(shown, RESULTS_BYTES).length;
 }
 
 /** Characters shown of a template's description and of a parameter's default. */
