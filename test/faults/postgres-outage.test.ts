@@ -9,8 +9,9 @@ import { Crew, LOCK_WORDS, type Member, someOutcome } from "./crew.ts";
 import { census, size } from "./engines.ts";
 
 const HOSTS = 8;
-const TASKS = size(160, 1_500);
-const ROUNDS = size(1, 8);
+/** A multiple of the hosts. */
+const TASKS = size(160, 800);
+const ROUNDS = size(1, 4);
 const SEED = Number(process.env.SWARM_SEED ?? 5_432);
 /** Longer than an outage lasts: what lives keeps what it holds. */
 const LEASE_MS = 60_000;

@@ -158,6 +158,7 @@ export class SqliteStore implements Store {
 
   async snapshot<T>(read: (view: Snapshot) => Promise<T>): Promise<T> {
     this.#mustBeOpen();
+    this.#mustBeThere(); // a connection of its own would open, or make, whatever is there instead
     const db = new DatabaseSync(this.#path, { timeout: 0 });
     try {
       const rows = new Rows(db);
