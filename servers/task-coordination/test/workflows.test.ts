@@ -198,6 +198,16 @@ describe("a workflow", () => {
     await checkWorkflow(store, "flow");
   });
 
+  test("one whose tasks were all cancelled before its start waits for it, and then is over at once without success", async () => {
+    const { store, planner } = await started({ execute: false, tasks: [{ id: "a", description: "x" }] });
+    await planner.tasks.cancel(planner.call, { taskId: "flow.a" });
+    expect(await statusOf(planner)).toMatchObject({ status: "created", byStatus: { cancelled: 1 } });
+    const { workflow } = await planner.workflows.execute(planner.call, { workflowId: "flow" });
+    expect(workflow.status).toBe("completed");
+    expect(await statusOf(planner)).toMatchObject({ status: "completed", success: false, completedTasks: 0 });
+    await checkWorkflow(store, "flow");
+  });
+
   test("a repeated create with one idempotency key makes one workflow", async () => {
     const { host } = swarm();
     const { call, workflows } = host("planner");
