@@ -369,7 +369,7 @@ export class TaskTransaction {
     for (const key of old) this.tx.delete(key);
     const moved = before?.status !== after.status || before.assignedTo !== after.assignedTo;
     if (after.status === "available" && moved) keepQueue(this.tx, queueOf(after));
-    if (after.assignedTo !== undefined && before?.assignedTo !== after.assignedTo) this.#keepAssignee(after.assignedTo);
+    this.#noteAssignee(before, after);
     if (before && isHeld(before) && !isHeld(after)) releaseTaskFiles(this.tx, before);
     this.#fan(before, after);
     this.#tally.moved(this.#scopes(after), before?.status, after.status);
@@ -394,9 +394,11 @@ export class TaskTransaction {
     for (const id of waits) if (!waited.includes(id)) this.#fanout.set(id, (this.#fanout.get(id) ?? 0) + 1);
   }
 
-  #keepAssignee(agentId: string): void {
-    const key = assigneeKey(agentId);
-    if (!this.tx.get(key)) this.tx.put(key, { agentId } satisfies Assignee);
+  #noteAssignee(before: StoredTask | undefined, after: StoredTask): void {
+    if (after.assignedTo === undefined || hasEnded(after)) return;
+    if (before && !hasEnded(before) && before.assignedTo === after.assignedTo) return;
+    const key = assigneeKey(after.assignedTo);
+    if (!this.tx.get(key)) this.tx.put(key, { agentId: after.assignedTo } satisfies Assignee);
   }
 }
 

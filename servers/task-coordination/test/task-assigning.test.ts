@@ -102,6 +102,30 @@ describe("an assignment", () => {
     expect(await assigned(store)).toEqual({ a: undefined });
   });
 
+  test("of a failed task that is reset holds again, or is given up when its agent is gone by then", async () => {
+    verifies("TASK-17", "TASK-09");
+    const { store, clock, host } = swarm();
+    const [chief, worker] = [host("chief"), host("agent", { remote: true })];
+    const agent = await living(store, clock, "agent");
+    await chief.tasks.add(chief.call, { id: "a", description: "x", maxAttempts: 1 });
+    await chief.assignments.assign(chief.call, { strategy: "load_balanced" });
+    const fail = async () => {
+      await worker.claims.claimNext(worker.call, {});
+      await worker.claims.update(worker.call, { taskId: "a", status: "failed" });
+    };
+    await fail();
+    await chief.tasks.reset(chief.call, { taskId: "a" });
+    expect(await assigned(store)).toEqual({ a: "agent" });
+    await fail();
+    agent.kill();
+    await clock.advance(LEASE_MS + 1);
+    await chief.maintain(); // nothing open is left of it
+    await chief.tasks.reset(chief.call, { taskId: "a" });
+    await checkTasks(store);
+    await chief.maintain();
+    expect(await assigned(store)).toEqual({ a: undefined });
+  });
+
   test("stays when its agent comes back while it is about to be freed", async () => {
     verifies("TASK-17");
     const { store, clock, host } = swarm();

@@ -222,6 +222,8 @@ describe("estimating", () => {
       }),
     );
     expect(predict(Array(400).fill(7)).confidence).toBe(0.99);
+    expect(predict([500, 500, 500, 500]).confidence).toBe(0.5);
+    expect(predict([100, 900, 100, 900]).confidence).toBeLessThan(0.3); // as many runs, which differ
   });
 
   test("of skewed run times is near their true percentiles", () => {
