@@ -51,7 +51,7 @@ export const workflowPrefixes = {
 } as const;
 
 export const movingKey = (id: string): string => `${workflowPrefixes.moving}${segment(id)}`;
-export const cutKey = (workflowId: string, taskId: string): string => `${workflowPrefixes.cuts(workflowId)}${segment(taskId)}`;
+const cutKey = (workflowId: string, taskId: string): string => `${workflowPrefixes.cuts(workflowId)}${segment(taskId)}`;
 
 /** Under the prefix of a workflow's open tasks: the id. */
 const OPEN_SEGMENTS = 1;

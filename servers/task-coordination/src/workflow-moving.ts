@@ -5,7 +5,7 @@
  */
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
 import { type KeyRange, prefixRange, type Store, type TransactOptions } from "@mcp-swarm/store";
-import { tallyKey, workflowScope } from "./tally.ts";
+import { swarmScope, tallyKey, workflowScope } from "./tally.ts";
 import {
   fanoutKey,
   indexEntry,
@@ -21,7 +21,6 @@ import { DEPENDENTS_MAX, hasEnded, isHeld, type StoredTask } from "./task-record
 import {
   becauseOf,
   type Cut,
-  cutKey,
   failWorkflow,
   findMoving,
   findWorkflow,
@@ -156,15 +155,19 @@ function move(chunk: Chunk): boolean {
 /** What a chunk most likely reads, so that an engine across a network need not ask for each. */
 async function prefetchOf(store: Store, workflowId: string, context: TaskContext): Promise<TransactOptions> {
   const moving = (await store.get(movingKey(workflowId)))?.value as Moving | undefined;
-  const ranges = [
-    prefixRange(workflowPrefixes.cuts(workflowId), CUTS_MAX),
+  const cutRange = prefixRange(workflowPrefixes.cuts(workflowId), CUTS_MAX);
+  const cuts = (await store.scan(cutRange)).map(({ value }) => value as Cut);
+  const behindCuts = cuts.map(({ id, after }) =>
+    prefixRange(prefixes.dependents(id), CUT_OFF_MAX, after === undefined ? {} : { after }),
+  );
+  const moved =
     moving?.revive === undefined
-      ? rangeAfter(prefixes.workflowOpen(workflowId), moving?.pass)
-      : rangeAfter(prefixes.workflow(workflowId), moving.revive),
-    ...(moving?.pass === undefined ? [prefixRange(prefixes.held(workflowId), MOVED_MAX)] : []),
-  ];
-  const entries = (await Promise.all(ranges.map((range) => store.scan(range)))).flat();
-  const ids = [...new Set(entries.map((entry) => indexEntry(entry).id))];
+      ? [rangeAfter(prefixes.workflowOpen(workflowId), moving?.pass), prefixRange(prefixes.held(workflowId), MOVED_MAX)]
+      : [rangeAfter(prefixes.workflow(workflowId), moving.revive)];
+  const idsIn = async (ranges: readonly KeyRange[]) =>
+    (await Promise.all(ranges.map((range) => store.scan(range)))).flat().map((entry) => indexEntry(entry).id);
+  const cutOff = (await idsIn(behindCuts)).slice(0, CUT_OFF_MAX);
+  const ids = [...new Set([...cuts.map(({ id }) => id), ...cutOff, ...(await idsIn(moved))])];
   const found = (await store.getMany(ids.map(taskKey))).flatMap((entry) => (entry ? [entry.value as StoredTask] : []));
   const dependencies = new Set(found.flatMap((task) => task.dependencies));
   return {
@@ -172,12 +175,12 @@ async function prefetchOf(store: Store, workflowId: string, context: TaskContext
       keys: [
         movingKey(workflowId),
         workflowKey(workflowId),
-        tallyKey(workflowScope(workflowId), context.shard),
+        ...[swarmScope, workflowScope(workflowId)].map((scope) => tallyKey(scope, context.shard)),
         ...ids.map(taskKey),
         ...[...dependencies].flatMap((id) => [taskKey(id), fanoutKey(id)]),
-        ...ids.map((id) => cutKey(workflowId, id)),
       ],
-      ranges,
+      // what is cut off may have dependents in turn
+      ranges: [cutRange, ...behindCuts, ...moved, ...cutOff.map((id) => prefixRange(prefixes.dependents(id), 1))],
     },
   };
 }
