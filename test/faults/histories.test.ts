@@ -106,7 +106,12 @@ interface Held {
   readonly token: number;
 }
 
-async function callAtRandom(member: Member, history: History, ids: readonly string[], random: Random): Promise<void> {
+/** @param type of all these tasks and no others, so that the next task is one of them */
+async function callAtRandom(
+  member: Member,
+  history: History,
+  { ids, type, random }: { ids: readonly string[]; type: string; random: Random },
+): Promise<void> {
   const held: Held[] = [];
   const over: Held[] = [];
   const send = async (taskId: string, input: Input, tool: string, args: Record<string, unknown>): Promise<Output> => {
@@ -139,7 +144,7 @@ async function callAtRandom(member: Member, history: History, ids: readonly stri
       await send(taskId, { call: "read" }, "get_task", { taskId });
     } else if (roll < 16) {
       const invoked = performance.now();
-      const answer = await member.try("claim_next_task");
+      const answer = await member.try("claim_next_task", { type });
       expect(answer.isError, answer.text).toBe(false);
       const given = answer.structured.task as { id: string } | null;
       if (!given) {
@@ -169,11 +174,12 @@ describe.each(ENGINES)("$name", ({ meet }) => {
     for (let round = 0; round < ROUNDS; round++) {
       const seed = SEED + round;
       const history = new History();
-      const ids = Array.from({ length: TASKS }, (_, index) => `round-${round}-task-${index}`);
+      const type = `round-${round}`;
+      const ids = Array.from({ length: TASKS }, (_, index) => `${type}-task-${index}`);
       const adding = ids.map(async (id, index) => {
         const member = crew.members[index % HOSTS] as Member;
         const invoked = performance.now();
-        const task = { id, description: "wanted by all", maxAttempts: 100, backoff: { initialMs: 0 } };
+        const task = { id, type, description: "wanted by all", maxAttempts: 100, backoff: { initialMs: 0 } };
         const answer = await member.try("add_task", task);
         history.record(id, {
           by: member.agent,
@@ -185,7 +191,9 @@ describe.each(ENGINES)("$name", ({ meet }) => {
       });
       await Promise.all(adding);
       await Promise.all(
-        crew.members.map((member, index) => callAtRandom(member, history, ids, seededRandom(seed * 100 + index))),
+        crew.members.map((member, index) =>
+          callAtRandom(member, history, { ids, type, random: seededRandom(seed * 100 + index) }),
+        ),
       );
       for (const [id, made] of history.tasks) {
         calls += made.length;
