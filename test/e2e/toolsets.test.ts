@@ -1,8 +1,11 @@
 /** Mounting some of a server's tools. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { encode } from "gpt-tokenizer";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { runBin } from "../support/bin.ts";
-import { ERAS, type Era, Host, temporaryFolder } from "../support/host.ts";
+import { ERAS, type Era, Host, ROOT, temporaryFolder } from "../support/host.ts";
 import { SERVERS } from "../support/servers.ts";
 
 async function namesOf(server: string, store: string, args: readonly string[], era: Era = "v2-modern"): Promise<string[]> {
@@ -65,4 +68,23 @@ describe.each(SERVERS)("%s", (server) => {
 test("task-coordination has the groups its users know", async () => {
   verifies("CORE-17");
   expect(await toolsetsOf("task-coordination")).toEqual(["tasks", "slots", "workflows", "assignment", "metrics"]);
+});
+
+test("the README's table names the tools of each toolset, and what they cost in tokens within a tenth", async () => {
+  verifies("CORE-17");
+  const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+  for (const toolset of await toolsetsOf("task-coordination")) {
+    const [, named = "", tokens = ""] = new RegExp(`^\\| \`${toolset}\` \\| (.+) \\| ([\\d,]+) \\|$`, "m").exec(readme) ?? [];
+    await using host = await Host.start({ store: "memory:", args: ["--toolsets", toolset] });
+    const { tools } = await host.client.listTools();
+    expect(named.split(" ").toSorted(), toolset).toEqual(tools.map(({ name }) => `\`${name}\``).toSorted());
+    // what hosts give a model of a definition
+    const texts = tools.map(({ name, description, inputSchema }) =>
+      JSON.stringify({ name, description, input_schema: inputSchema }),
+    );
+    const real = texts.reduce((sum, text) => sum + encode(text).length, 0);
+    expect(Math.abs(Number(tokens.replace(",", "")) - real) / real, `${toolset}: README ${tokens}, really ${real}`).toBeLessThan(
+      0.1,
+    );
+  }
 });
