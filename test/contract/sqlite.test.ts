@@ -103,7 +103,7 @@ describe("a store in a SQLite file", () => {
       for (const file of files) expect([file, statSync(join(dirname(path), file)).mode & 0o777]).toEqual([file, 0o600]);
     });
 
-    it("keeps its files small-paged, in WAL mode, at the durability asked for", async () => {
+    it("keeps its files in pages of 4 KB, in WAL mode, at the durability asked for", async () => {
       for (const [durability, level] of [
         ["full", 2],
         ["normal", 1],
@@ -111,7 +111,7 @@ describe("a store in a SQLite file", () => {
         const { db, presence } = await openFile(path, { durability });
         expect(db.prepare("PRAGMA synchronous").get()).toEqual({ synchronous: level });
         expect(db.prepare("PRAGMA journal_mode").get()).toEqual({ journal_mode: "wal" });
-        expect(db.prepare("PRAGMA page_size").get()).toEqual({ page_size: 2048 });
+        expect(db.prepare("PRAGMA page_size").get()).toEqual({ page_size: 4096 });
         db.close();
         presence.leave();
       }

@@ -22,8 +22,12 @@ const FORMAT_ROW = splitKey(FORMAT_KEY);
 /** The first SQLite without the WAL-reset bug, which can corrupt a database that two connections write. */
 const SQLITE_VERSION_MIN = [3, 51, 3] as const;
 
-/** Small pages: a commit writes whole pages to the log, and a record is a few hundred bytes. */
-const PAGE_BYTES = 2048;
+/**
+ * Room for several records in a page. A commit writes whole pages to the log, so smaller ones look cheaper; but with two
+ * records in a page of 2 KB nearly every write makes SQLite share out rows among neighbouring pages: 7 to 11 pages written for
+ * each claim of a task, where 4 KB takes 5 and a sixth less processor time.
+ */
+const PAGE_BYTES = 4096;
 
 /**
  * Keyv's own table, made before the adapter would make it, with the key as the table itself (no second index) and two
