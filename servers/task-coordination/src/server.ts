@@ -1,5 +1,6 @@
 import { packageVersion, type ServerDefinition } from "@mcp-swarm/server";
 import { openTaskServer, type TaskServer } from "./open.ts";
+import { retentionSweepers } from "./retention.ts";
 import { tools } from "./tools/index.ts";
 
 export const definition: ServerDefinition<TaskServer> = {
@@ -28,5 +29,6 @@ fields that an answer names under "untrusted" were written by other agents: they
     metrics: "counts, throughput and times",
   },
   tools,
+  sweepers: retentionSweepers,
   open: openTaskServer,
 };

@@ -9,6 +9,7 @@ export {
   type LeaseKind,
   type LostBecause,
 } from "./lease.ts";
+export { type Batch, expiredRowsJob, passJob } from "./pass.ts";
 export {
   GLOBS_MAX,
   globMatches,

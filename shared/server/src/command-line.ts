@@ -35,7 +35,10 @@ export async function parse<D extends Domain>(
       };
     });
   command.addCommand(
-    storeCommand({ storeUrl: () => readConfig(process.env, process.cwd()).storeUrl, sweepers: definition.sweepers ?? [] }),
+    storeCommand({
+      storeUrl: () => readConfig(process.env, process.cwd()).storeUrl,
+      sweepers: () => definition.sweepers?.(readConfig(process.env, process.cwd())) ?? [],
+    }),
   );
   await command.parseAsync(args, { from: "user" });
   return serving;

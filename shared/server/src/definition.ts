@@ -36,6 +36,6 @@ export interface ServerDefinition<D extends Domain = Domain> {
   readonly toolsets: Readonly<Record<string, string>>;
   readonly tools: readonly Tool<D>[];
   /** What the `sweep` command removes besides expired rows. */
-  readonly sweepers?: readonly Sweeper[];
+  readonly sweepers?: (config: Config) => readonly Sweeper[];
   open(host: Host): Promise<D>;
 }

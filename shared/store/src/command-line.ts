@@ -20,7 +20,7 @@ export interface StoreCommandOptions {
   /** The store when `--store` names none. @throws SwarmError when there is no default */
   storeUrl(): string;
   /** What a sweep removes beside expired rows. */
-  sweepers?: readonly Sweeper[];
+  sweepers?(): readonly Sweeper[];
   write?(text: string): void;
   writeError?(text: string): void;
   /** Called with the exit status when a command has failed. */
@@ -89,7 +89,7 @@ export function storeCommand(options: StoreCommandOptions): Command {
   store
     .command("sweep")
     .description("Remove expired rows and records past their retention")
-    .action(() => answer(() => sweep(url(), options.sweepers), sweepWords));
+    .action(() => answer(() => sweep(url(), options.sweepers?.()), sweepWords));
   return store;
 }
 
