@@ -8,9 +8,9 @@ import { census, ENGINES, size } from "./engines.ts";
 
 const HOSTS = 8;
 const TASKS = size(48, 400);
-const DEATHS = size(3, 30);
+const DEATHS = size(2, 30);
 /** Long enough that a busy machine does not cost a living holder its claim. */
-const LEASE_MS = 8_000;
+const LEASE_MS = 5_000;
 const WAIT_MS = 2_000;
 const SEED = Number(process.env.SWARM_SEED ?? 2_022);
 
