@@ -29,7 +29,6 @@ for (const group of ["shared", "servers"]) {
     }
     const bytes = readFileSync(tarball);
     const { messages, pkg } = await publint({
-      pkgDir: directory,
       pack: { tarball: bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) },
       strict: true,
     });

@@ -64,19 +64,22 @@ export function contractSuite(engine: string, makePlace: () => Promise<Place>, o
 function values(store: () => Store): void {
   it("gives back any JSON value exactly, by get, getMany, scan and inside a transaction", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.jsonValue({ stringUnit: "binary", maxDepth: 3 }), { minLength: 1, maxLength: 8 }), async (list) => {
-        const written = list.map((value) => JSON.parse(JSON.stringify(value)) as Json);
-        const keys = written.map((_, i) => `value/${i}`);
-        const inside = await store().transact((tx) => {
-          for (const [i, key] of keys.entries()) tx.put(key, written[i] ?? null);
-          return keys.map((key) => tx.get(key)?.value);
-        });
-        expect(inside).toEqual(written);
-        expect((await store().getMany(keys)).map((entry) => entry?.value)).toEqual(written);
-        expect((await store().get("value/0"))?.value).toEqual(written[0]);
-        const scanned = await store().scan(prefixRange("value/", 100));
-        expect(scanned.slice(0, written.length).map(({ value }) => value)).toEqual(written);
-      }),
+      fc.asyncProperty(
+        fc.array(fc.jsonValue({ stringUnit: "binary", maxDepth: 3 }), { minLength: 1, maxLength: 8 }),
+        async (list) => {
+          const written = list.map((value) => JSON.parse(JSON.stringify(value)) as Json);
+          const keys = written.map((_, i) => `value/${i}`);
+          const inside = await store().transact((tx) => {
+            for (const [i, key] of keys.entries()) tx.put(key, written[i] ?? null);
+            return keys.map((key) => tx.get(key)?.value);
+          });
+          expect(inside).toEqual(written);
+          expect((await store().getMany(keys)).map((entry) => entry?.value)).toEqual(written);
+          expect((await store().get("value/0"))?.value).toEqual(written[0]);
+          const scanned = await store().scan(prefixRange("value/", 100));
+          expect(scanned.slice(0, written.length).map(({ value }) => value)).toEqual(written);
+        },
+      ),
       { numRuns: 30 },
     );
   });
