@@ -347,6 +347,28 @@ describe("a store in a SQLite file", () => {
       expect((await check(url)).problems).toEqual([]);
     });
 
+    it("keeps its log short while many write and read, and copies it seldom", async () => {
+      const stores = [
+        await open({ durability: "normal" }),
+        await open({ durability: "normal" }),
+        await open({ durability: "normal" }),
+      ];
+      const text = "x".repeat(3_000);
+      const written = 9_000; // one page each and more: nine times what is copied at once
+      let copies = 0;
+      let before = statSync(path).mtimeMs;
+      for (let i = 0; i < written; i += stores.length) {
+        const writes = stores.map((store, at) => store.transact((tx) => tx.put(`t/${(i + at) % 500}`, text)));
+        await Promise.all([...writes, ...stores.map((store) => store.get("t/0"))]);
+        const now = statSync(path).mtimeMs;
+        if (now !== before) copies += 1;
+        before = now;
+      }
+      expect(statSync(`${path}-wal`).size).toBeLessThan(5_000 * 4_120);
+      expect(copies).toBeGreaterThan(0);
+      expect(copies).toBeLessThan(written / 100);
+    });
+
     it("refuses a transaction that is used after its plan has ended", async () => {
       const store = await open();
       let kept: { put(key: string, value: number): void } | undefined;

@@ -202,6 +202,7 @@ function connect(path: string, { durability }: OpenFileOptions): DatabaseSync {
     refuseUnsafeSqlite(String(row?.version));
     db.exec(
       `PRAGMA synchronous=${durability === "full" ? "FULL" : "NORMAL"};
+       PRAGMA wal_autocheckpoint=0;
        PRAGMA trusted_schema=OFF;`,
     );
     return db;
