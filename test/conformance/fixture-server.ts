@@ -8,8 +8,8 @@ import { z } from "zod";
 
 const defineTool = toolsFor<Domain>();
 
-const common = { toolset: "fixture", operation: "fixture:read", resource: () => "*", effects: READS, input: {} } as const;
-const output = { text: z.string() };
+const common = { toolset: "fixture", operation: "fixture:read", resource: () => "*", effects: READS, input: () => ({}) } as const;
+const output = () => ({ text: z.string() });
 
 /** Reports of progress that the scenario expects at least. */
 const STEPS = 3;

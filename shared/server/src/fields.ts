@@ -3,11 +3,12 @@ import * as z from "zod";
 
 /**
  * The fields that tools are made of, each with its bound. Text is checked for NUL and broken Unicode by `vet` (input.ts).
- * Schemas never change, so tools that ask for the same field share it: each costs some KiB and tens of microseconds of every start.
+ * A schema costs some KiB and tens of microseconds: it is made when a tool that has it is first listed or called, so that no
+ * start waits for it. Tools that ask for the same field share it, since schemas never change.
  */
 
-/** Remembers what was made for the same arguments. */
-function shared<A extends readonly number[], S>(make: (...bounds: A) => S): (...bounds: A) => S {
+/** Makes a schema, or the fields of one, when it is first asked for, and remembers what was made for the same arguments. */
+export function shared<A extends readonly number[], S>(make: (...bounds: A) => S): (...bounds: A) => S {
   const made = new Map<string, S>();
   return (...bounds) => {
     const key = bounds.join();
@@ -42,10 +43,10 @@ export const json = shared(() => z.custom<Json>(() => true).meta({}));
 /** An object of any JSON. */
 export const jsonObject = shared(() => z.record(z.string().max(128), json()));
 
-export const limit = z.int().min(1).max(PAGE_MAX).exactOptional().describe("Page size, default 50");
-export const cursor = z.string().max(512).exactOptional().describe("nextCursor of the page before");
-export const waitMs = z.int().min(0).max(WAIT_MS_MAX).exactOptional().describe("Wait up to this long");
-export const idempotencyKey = z.string().min(1).max(128).exactOptional();
+export const limit = shared(() => z.int().min(1).max(PAGE_MAX).exactOptional().describe("Page size, default 50"));
+export const cursor = shared(() => z.string().max(512).exactOptional().describe("nextCursor of the page before"));
+export const waitMs = shared(() => z.int().min(0).max(WAIT_MS_MAX).exactOptional().describe("Wait up to this long"));
+export const idempotencyKey = shared(() => z.string().min(1).max(128).exactOptional());
 
 const namedOnlySchemas = new WeakSet<object>();
 
@@ -63,4 +64,4 @@ export function isNamedOnly(schema: object): boolean {
 }
 
 /** Output counterparts. */
-export const nextCursor = z.string().exactOptional();
+export const nextCursor = shared(() => z.string().exactOptional());

@@ -1,7 +1,7 @@
 import type { JsonObject } from "@mcp-swarm/core";
 import type { Call, Caller } from "@mcp-swarm/identity";
 import * as z from "zod";
-import { idempotencyKey } from "./fields.ts";
+import { idempotencyKey, shared } from "./fields.ts";
 
 /** What a tool says of itself to the host (MCP's tool annotations); all four are always given. */
 export interface Effects {
@@ -44,8 +44,9 @@ export interface ToolSpec<Domain, I extends Shape, O extends Shape> {
   /** What the operation acts on, for example `task/build-7`; `*` where it is no single thing. */
   resource: (input: z.output<z.ZodObject<I>>) => string;
   effects: Effects;
-  input: I;
-  output: O;
+  /** The fields; made when the tool is first listed or called, because a server's start should not wait for all of them. */
+  input: () => I;
+  output: () => O;
   /** Paths in the output whose text other agents wrote, for example `task.description`. */
   untrusted?: readonly string[];
   handle(domain: Domain, input: z.output<z.ZodObject<I, z.core.$strict>>, context: ToolContext): Promise<z.input<z.ZodObject<O>>>;
@@ -67,7 +68,7 @@ export interface Tool<Domain> {
 }
 
 /** Who acted, in every result. `verified` says whether a credential proved the name. */
-const actor = z.object({ agentId: z.string(), verified: z.boolean() });
+const actor = shared(() => z.object({ agentId: z.string(), verified: z.boolean() }));
 
 /**
  * Returns `defineTool` for the tools of one domain. Input and output types follow from the schemas, so a handler that
@@ -76,8 +77,10 @@ const actor = z.object({ agentId: z.string(), verified: z.boolean() });
  */
 export function toolsFor<Domain>() {
   return function defineTool<I extends Shape, O extends Shape>(spec: ToolSpec<Domain, I, O>): Tool<Domain> {
-    const input = spec.effects.readOnly ? spec.input : { ...spec.input, idempotencyKey };
-    const output = { ...spec.output, caller: actor, untrusted: z.array(z.string()).exactOptional() };
+    const input = shared(() =>
+      z.strictObject(spec.effects.readOnly ? spec.input() : { ...spec.input(), idempotencyKey: idempotencyKey() }),
+    );
+    const output = shared(() => z.object({ ...spec.output(), caller: actor(), untrusted: z.array(z.string()).exactOptional() }));
     return {
       name: spec.name,
       title: spec.title,
@@ -86,8 +89,12 @@ export function toolsFor<Domain>() {
       operation: spec.operation,
       effects: spec.effects,
       untrusted: spec.untrusted ?? [],
-      input: z.strictObject(input),
-      output: z.object(output),
+      get input() {
+        return input();
+      },
+      get output() {
+        return output();
+      },
       // the schema has checked the input by the time these run
       resource: spec.resource as unknown as Tool<Domain>["resource"],
       handle: spec.handle as unknown as Tool<Domain>["handle"],

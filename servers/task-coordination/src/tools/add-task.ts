@@ -13,8 +13,8 @@ export const addTask = defineTool({
   operation: "task:add",
   resource: ({ id }) => `task/${id ?? "*"}`,
   effects: WRITES,
-  input: { ...newTask, workflowId: workflowId.exactOptional() },
-  output: { task: z.object({ id: z.string(), status }) },
+  input: () => ({ ...newTask(), workflowId: workflowId().exactOptional() }),
+  output: () => ({ task: z.object({ id: z.string(), status: status() }) }),
   async handle({ tasks, workflows }, { workflowId, ...input }, { call }) {
     if (workflowId === undefined) return await tasks.add(call, fromInput(input));
     return await workflows.addTask(call, { workflowId, task: fromInput(input) });

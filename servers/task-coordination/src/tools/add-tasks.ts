@@ -12,7 +12,7 @@ export const addTasks = defineTool({
   operation: "task:add",
   resource: () => "task/*",
   effects: WRITES,
-  input: { tasks: newTasks, workflowId: workflowId.exactOptional() },
+  input: () => ({ tasks: newTasks(), workflowId: workflowId().exactOptional() }),
   output: addedTasks,
   async handle({ tasks, workflows }, { workflowId, ...input }, { call }) {
     const given = { tasks: input.tasks.map(fromTask) };

@@ -21,16 +21,16 @@ export const assignTasks = defineTool({
   operation: "task:assign",
   resource: () => "task/*",
   effects: WRITES,
-  input: {
+  input: () => ({
     strategy: z.enum(STRATEGIES),
     taskIds: z.array(fields.id()).max(TASKS_PER_CALL_MAX).exactOptional().describe("Default: all that wait unassigned"),
-    workflowId: workflowId.exactOptional(),
+    workflowId: workflowId().exactOptional(),
     type: fields.label().exactOptional(),
     agents: z
       .array(
         z.strictObject({
           agentId: fields.agentId(),
-          capabilities: capabilities.exactOptional(),
+          capabilities: capabilities().exactOptional(),
           maxLoad: fields.whole(1, 1_000).exactOptional(),
         }),
       )
@@ -39,8 +39,8 @@ export const assignTasks = defineTool({
       .exactOptional()
       .describe("Default: all live ones, you too"),
     reassign: z.boolean().exactOptional(),
-  },
-  output: {
+  }),
+  output: () => ({
     assignedCount: z.number(),
     assignments: z.array(
       z.object({
@@ -61,7 +61,7 @@ export const assignTasks = defineTool({
     strategy: z.enum(STRATEGIES),
     reason: z.string(),
     more: z.boolean(),
-  },
+  }),
   async handle({ assignments }, input, { call }) {
     const answer = await assignments.assign(call, input);
     return {

@@ -16,12 +16,12 @@ export const cancelTask = defineTool({
   operation: "task:cancel",
   resource: ({ taskId }) => `task/${taskId}`,
   effects: { ...WRITES, destructive: true },
-  input: {
-    taskId,
+  input: () => ({
+    taskId: taskId(),
     withDependents: z.boolean().exactOptional(),
     reason: fields.text(NOTE_CHARS_MAX).exactOptional(),
-  },
-  output: { task: taskBrief, cancelledCount: z.number(), cancelled: z.array(z.string()) },
+  }),
+  output: () => ({ task: taskBrief(), cancelledCount: z.number(), cancelled: z.array(z.string()) }),
   untrusted: ["task.title", "task.description"],
   async handle({ tasks }, input, { call }) {
     const { task, cancelled } = await tasks.cancel(call, input);

@@ -11,8 +11,8 @@ export const cancelWorkflow = defineTool({
   operation: "workflow:cancel",
   resource: ({ workflowId }) => `workflow/${workflowId}`,
   effects: { ...WRITES, destructive: true, idempotent: true },
-  input: { workflowId },
-  output: { workflow: workflowBrief },
+  input: () => ({ workflowId: workflowId() }),
+  output: () => ({ workflow: workflowBrief() }),
   untrusted: workflowTexts("workflow"),
   async handle({ workflows }, input, { call }) {
     const { workflow } = await workflows.cancel(call, input);

@@ -12,15 +12,15 @@ export const claimNextTask = defineTool({
   operation: "task:claim",
   resource: () => "task/*",
   effects: WRITES,
-  input: {
-    capabilities: capabilities.exactOptional().describe("What you can do; tasks that need more are left out"),
+  input: () => ({
+    capabilities: capabilities().exactOptional().describe("What you can do; tasks that need more are left out"),
     type: fields.label().exactOptional(),
     workflowId: fields.id().exactOptional(),
-    waitMs: fields.waitMs,
-    workerId,
-    workerSlot,
-  },
-  output: { task: taskFull.nullable(), ...claimed },
+    waitMs: fields.waitMs(),
+    workerId: workerId(),
+    workerSlot: workerSlot(),
+  }),
+  output: () => ({ task: taskFull().nullable(), ...claimed() }),
   untrusted: claimTexts,
   async handle({ claims, announce }, { waitMs = 0, ...input }, { call, signal, progress }) {
     if (input.capabilities !== undefined) await announce(call.caller, input.capabilities);

@@ -1,18 +1,18 @@
-import { shrinkToFit, WRITES } from "@mcp-swarm/server";
+import { fields, shrinkToFit, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
 import type { ClaimAnswer } from "../claims.ts";
 import { defineTool } from "./define.ts";
 import { context, taskFull, taskId, taskTexts, workerId } from "./schemas.ts";
 import { contextView, full } from "./views.ts";
 
-export const workerSlot = z.int().min(1).max(1_000).exactOptional();
+export const workerSlot = fields.shared(() => z.int().min(1).max(1_000).exactOptional());
 
 /** What a claim answers. */
-export const claimed = {
+export const claimed = fields.shared(() => ({
   fencingToken: z.number().exactOptional(),
   leaseExpiresAt: z.number().exactOptional(),
-  context: context.exactOptional(),
-};
+  context: context().exactOptional(),
+}));
 
 export const claimTexts = [...taskTexts("task"), "context[].title", "context[].output"];
 
@@ -34,8 +34,8 @@ export const claimTask = defineTool({
   operation: "task:claim",
   resource: ({ taskId }) => `task/${taskId}`,
   effects: WRITES,
-  input: { taskId, workerId, workerSlot },
-  output: { task: taskFull, ...claimed },
+  input: () => ({ taskId: taskId(), workerId: workerId(), workerSlot: workerSlot() }),
+  output: () => ({ task: taskFull(), ...claimed() }),
   untrusted: claimTexts,
   async handle({ claims }, input, { call }) {
     return claimView(await claims.claimTask(call, input));

@@ -1,15 +1,17 @@
-import { WRITES } from "@mcp-swarm/server";
+import { fields, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
 import { workerId } from "./schemas.ts";
 
-export const slot = z.object({
-  slot: z.number(),
-  workerId: z.string(),
-  claimedAt: z.number(),
-  leaseExpiresAt: z.number(),
-  fencingToken: z.number(),
-});
+export const slot = fields.shared(() =>
+  z.object({
+    slot: z.number(),
+    workerId: z.string(),
+    claimedAt: z.number(),
+    leaseExpiresAt: z.number(),
+    fencingToken: z.number(),
+  }),
+);
 
 export const claimWorkerSlot = defineTool({
   name: "claim_worker_slot",
@@ -19,8 +21,8 @@ export const claimWorkerSlot = defineTool({
   operation: "slot:claim",
   resource: () => "slot/*",
   effects: WRITES,
-  input: { workerId },
-  output: { slot },
+  input: () => ({ workerId: workerId() }),
+  output: () => ({ slot: slot() }),
   async handle({ slots }, input, { call }) {
     return await slots.claim(call, input);
   },

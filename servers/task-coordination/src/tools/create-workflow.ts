@@ -15,18 +15,18 @@ export const createWorkflow = defineTool({
   operation: "workflow:create",
   resource: ({ id }) => `workflow/${id ?? "*"}`,
   effects: WRITES,
-  input: {
+  input: () => ({
     name: fields.text(WORKFLOW_NAME_CHARS_MAX).exactOptional(),
-    id: workflowId.exactOptional(),
-    tasks: newTasks.exactOptional(),
-    dependencies: workflowDependencies.exactOptional(),
-    onFailure: onFailure.exactOptional(),
+    id: workflowId().exactOptional(),
+    tasks: newTasks().exactOptional(),
+    dependencies: workflowDependencies().exactOptional(),
+    onFailure: onFailure().exactOptional(),
     metadata: fields.jsonObject().exactOptional(),
     execute: z.boolean().exactOptional(),
     templateId: fields.id().exactOptional(),
     parameters: fields.jsonObject().exactOptional().describe("Of the template"),
-  },
-  output: { workflow: workflowBrief, ...addedTasks },
+  }),
+  output: () => ({ workflow: workflowBrief(), ...addedTasks() }),
   untrusted: workflowTexts("workflow"),
   async handle({ workflows }, { tasks, ...input }, { call }) {
     const created = await workflows.create(call, { ...input, tasks: tasks?.map(fromTask) });

@@ -5,7 +5,7 @@ import { defineTool } from "./define.ts";
 import { taskId } from "./schemas.ts";
 
 /** What is predicted of a task. */
-export const estimated = {
+export const estimated = fields.shared(() => ({
   estimate: z.object({
     estimatedMs: z.number(),
     p50Ms: z.number(),
@@ -18,7 +18,7 @@ export const estimated = {
   agentId: z.string().exactOptional(),
   queued: z.number(),
   expectedWaitMs: z.number().exactOptional(),
-};
+}));
 
 export const estimateTask = defineTool({
   name: "estimate_task",
@@ -28,7 +28,11 @@ export const estimateTask = defineTool({
   operation: "task:read",
   resource: ({ taskId }) => `task/${taskId ?? "*"}`,
   effects: READS,
-  input: { taskId: taskId.exactOptional(), type: fields.label().exactOptional(), agentId: fields.agentId().exactOptional() },
+  input: () => ({
+    taskId: taskId().exactOptional(),
+    type: fields.label().exactOptional(),
+    agentId: fields.agentId().exactOptional(),
+  }),
   output: estimated,
   async handle(_, input, { call }) {
     return await estimate(call.store, input);

@@ -11,8 +11,8 @@ export const executeWorkflow = defineTool({
   operation: "workflow:execute",
   resource: ({ workflowId }) => `workflow/${workflowId}`,
   effects: { ...WRITES, idempotent: true },
-  input: { workflowId },
-  output: { workflow: workflowBrief },
+  input: () => ({ workflowId: workflowId() }),
+  output: () => ({ workflow: workflowBrief() }),
   untrusted: workflowTexts("workflow"),
   async handle({ workflows }, input, { call }) {
     const { workflow } = await workflows.execute(call, input);

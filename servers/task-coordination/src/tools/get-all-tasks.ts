@@ -12,15 +12,15 @@ export const getAllTasks = defineTool({
   operation: "task:read",
   resource: () => "task/*",
   effects: READS,
-  input: {
-    status: status.exactOptional(),
+  input: () => ({
+    status: status().exactOptional(),
     workflowId: fields.id().exactOptional(),
     type: fields.label().exactOptional(),
     claimedBy: fields.agentId().exactOptional(),
-    limit: fields.limit,
-    cursor: fields.cursor,
-  },
-  output: { tasks: z.array(taskBrief), nextCursor: fields.nextCursor },
+    limit: fields.limit(),
+    cursor: fields.cursor(),
+  }),
+  output: () => ({ tasks: z.array(taskBrief()), nextCursor: fields.nextCursor() }),
   untrusted: ["tasks[].title", "tasks[].description"],
   async handle({ tasks }, input, { call }) {
     return await page((limit) => tasks.list(call, { ...input, limit }), input.limit);

@@ -12,14 +12,14 @@ export const getAvailableTasks = defineTool({
   operation: "task:read",
   resource: () => "task/*",
   effects: READS,
-  input: {
-    capabilities: capabilities.exactOptional(),
+  input: () => ({
+    capabilities: capabilities().exactOptional(),
     type: fields.label().exactOptional(),
     workflowId: fields.id().exactOptional(),
-    limit: fields.limit,
-    cursor: fields.cursor,
-  },
-  output: { tasks: z.array(taskBrief), nextCursor: fields.nextCursor },
+    limit: fields.limit(),
+    cursor: fields.cursor(),
+  }),
+  output: () => ({ tasks: z.array(taskBrief()), nextCursor: fields.nextCursor() }),
   untrusted: ["tasks[].title", "tasks[].description"],
   async handle({ tasks }, input, { call }) {
     return await page((limit) => tasks.available(call, { ...input, limit }), input.limit);

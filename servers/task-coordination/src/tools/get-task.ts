@@ -17,15 +17,15 @@ export const getTask = defineTool({
   operation: "task:read",
   resource: ({ taskId }) => `task/${taskId}`,
   effects: READS,
-  input: {
-    taskId,
+  input: () => ({
+    taskId: taskId(),
     field: z.enum(LONG_FIELDS).exactOptional(),
     offset: z.int().min(0).max(1_000_000).exactOptional(),
-  },
-  output: {
-    task: taskFull.exactOptional(),
-    context: context.exactOptional(),
-    history: history.exactOptional(),
+  }),
+  output: () => ({
+    task: taskFull().exactOptional(),
+    context: context().exactOptional(),
+    history: history().exactOptional(),
     olderChanges: z.number().exactOptional(),
     part: z
       .object({
@@ -36,7 +36,7 @@ export const getTask = defineTool({
         chars: z.number(),
       })
       .exactOptional(),
-  },
+  }),
   untrusted: [...taskTexts("task"), "context[].title", "context[].output", "history[].note", "part.text"],
   async handle({ tasks }, { taskId, field, offset = 0 }, { call }) {
     const details = await tasks.get(call, { taskId });

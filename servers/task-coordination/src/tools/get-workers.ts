@@ -14,16 +14,16 @@ export const getWorkers = defineTool({
   operation: "slot:read",
   resource: () => "slot/*",
   effects: READS,
-  input: {},
-  output: {
+  input: () => ({}),
+  output: () => ({
     workers: z.array(
-      slot.extend({
+      slot().extend({
         tasks: z.array(z.object({ taskId: z.string(), title: z.string().exactOptional(), status: z.string() })),
       }),
     ),
     slots: z.number(),
     free: z.number(),
-  },
+  }),
   untrusted: ["workers[].tasks[].title"],
   async handle({ slots }, _, { call }) {
     const held = await slots.workers(call);

@@ -12,13 +12,13 @@ export const getWorkflowStatus = defineTool({
   operation: "workflow:read",
   resource: ({ workflowId }) => `workflow/${workflowId}`,
   effects: READS,
-  input: { workflowId, limit: fields.limit, cursor: fields.cursor },
-  output: {
-    workflow: workflowFull,
-    results: z.array(taskResult),
-    nextCursor: fields.nextCursor,
+  input: () => ({ workflowId: workflowId(), limit: fields.limit(), cursor: fields.cursor() }),
+  output: () => ({
+    workflow: workflowFull(),
+    results: z.array(taskResult()),
+    nextCursor: fields.nextCursor(),
     waiting: z.array(z.object({ taskId: z.string(), reason: z.string() })),
-  },
+  }),
   untrusted: [...workflowTexts("workflow"), "workflow.metadata", "results[].title", "results[].output"],
   async handle({ workflows }, input, { call }) {
     const read = (limit: number | undefined) => workflows.status(call, limit === undefined ? input : { ...input, limit });

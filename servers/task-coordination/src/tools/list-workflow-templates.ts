@@ -5,26 +5,28 @@ import { defineTool } from "./define.ts";
 import { onFailure } from "./workflow-schemas.ts";
 import { templatesView } from "./workflow-views.ts";
 
-export const template = z.object({
-  id: z.string(),
-  name: z.string(),
-  description: z.string().exactOptional(),
-  parameters: z.array(
-    z.object({
-      name: z.string(),
-      type: z.enum(PARAMETER_TYPES),
-      required: z.boolean().exactOptional(),
-      default: z.union([z.string(), z.number(), z.boolean()]).exactOptional(),
-      description: z.string().exactOptional(),
-      values: z.array(z.string()).exactOptional(),
-    }),
-  ),
-  onFailure: onFailure.exactOptional(),
-  totalTasks: z.number(),
-  version: z.number(),
-  savedAt: z.number(),
-  savedBy: z.string(),
-});
+export const template = fields.shared(() =>
+  z.object({
+    id: z.string(),
+    name: z.string(),
+    description: z.string().exactOptional(),
+    parameters: z.array(
+      z.object({
+        name: z.string(),
+        type: z.enum(PARAMETER_TYPES),
+        required: z.boolean().exactOptional(),
+        default: z.union([z.string(), z.number(), z.boolean()]).exactOptional(),
+        description: z.string().exactOptional(),
+        values: z.array(z.string()).exactOptional(),
+      }),
+    ),
+    onFailure: onFailure().exactOptional(),
+    totalTasks: z.number(),
+    version: z.number(),
+    savedAt: z.number(),
+    savedBy: z.string(),
+  }),
+);
 
 export const listWorkflowTemplates = defineTool({
   name: "list_workflow_templates",
@@ -34,8 +36,8 @@ export const listWorkflowTemplates = defineTool({
   operation: "template:read",
   resource: () => "template/*",
   effects: READS,
-  input: { limit: fields.limit, cursor: fields.cursor },
-  output: { templates: z.array(template), nextCursor: fields.nextCursor },
+  input: () => ({ limit: fields.limit(), cursor: fields.cursor() }),
+  output: () => ({ templates: z.array(template()), nextCursor: fields.nextCursor() }),
   untrusted: [
     ...["name", "description"].map((field) => `templates[].${field}`),
     ...["default", "description", "values"].map((field) => `templates[].parameters[].${field}`),

@@ -12,8 +12,8 @@ export const listWorkflows = defineTool({
   operation: "workflow:read",
   resource: () => "workflow/*",
   effects: READS,
-  input: { status: workflowState.exactOptional(), limit: fields.limit, cursor: fields.cursor },
-  output: { workflows: z.array(workflowBrief), nextCursor: fields.nextCursor },
+  input: () => ({ status: workflowState().exactOptional(), limit: fields.limit(), cursor: fields.cursor() }),
+  output: () => ({ workflows: z.array(workflowBrief()), nextCursor: fields.nextCursor() }),
   untrusted: workflowTexts("workflows[]"),
   async handle({ workflows }, input, { call }) {
     const whole = await workflows.list(call, input);

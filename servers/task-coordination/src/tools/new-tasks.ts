@@ -10,28 +10,30 @@ const LIST_BYTES = 18_000;
 /** Up to how many tasks each comes with its status. */
 const STATUS_SHOWN_MAX = 100;
 
-const { id: _id, dependencies: _dependencies, ...undo } = newTask;
-const rollback = z.strictObject(undo);
-const single = z.strictObject(newTask);
-const task = fields.namedOnly(z.strictObject({ ...newTask, rollback: rollback.exactOptional() }));
+const rollback = fields.shared(() => {
+  const { id: _id, dependencies: _dependencies, ...undo } = newTask();
+  return z.strictObject(undo);
+});
+const single = fields.shared(() => z.strictObject(newTask()));
+const task = fields.shared(() => fields.namedOnly(z.strictObject({ ...newTask(), rollback: rollback().exactOptional() })));
 
-export const newTasks = z.array(task).min(1).max(TASKS_PER_CALL_MAX);
+export const newTasks = fields.shared(() => z.array(task()).min(1).max(TASKS_PER_CALL_MAX));
 
 /** The tool's short names as the domain's. */
-export function fromInput({ output, deadline, notBefore, ...rest }: z.output<typeof single>): NewTask {
+export function fromInput({ output, deadline, notBefore, ...rest }: z.output<ReturnType<typeof single>>): NewTask {
   return { ...rest, expectedOutput: output, deadlineAt: deadline, notBeforeAt: notBefore };
 }
 
 /** `fromInput` for a task that may say how it is undone. */
-export function fromTask({ rollback, ...rest }: z.output<typeof task>): NewTask {
+export function fromTask({ rollback, ...rest }: z.output<ReturnType<typeof task>>): NewTask {
   return rollback === undefined ? fromInput(rest) : { ...fromInput(rest), rollback: fromInput(rollback) };
 }
 
-export const addedTasks = {
+export const addedTasks = fields.shared(() => ({
   count: z.number(),
   byStatus: z.record(z.string(), z.number()),
-  tasks: z.array(z.object({ id: z.string(), status: status.exactOptional() })),
-};
+  tasks: z.array(z.object({ id: z.string(), status: status().exactOptional() })),
+}));
 
 export function addedView(added: readonly { id: string; status: TaskStatus }[]) {
   const byStatus: Record<string, number> = {};

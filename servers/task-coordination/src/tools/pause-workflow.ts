@@ -11,8 +11,8 @@ export const pauseWorkflow = defineTool({
   operation: "workflow:pause",
   resource: ({ workflowId }) => `workflow/${workflowId}`,
   effects: { ...WRITES, idempotent: true },
-  input: { workflowId },
-  output: { workflow: workflowBrief },
+  input: () => ({ workflowId: workflowId() }),
+  output: () => ({ workflow: workflowBrief() }),
   untrusted: workflowTexts("workflow"),
   async handle({ workflows }, input, { call }) {
     const { workflow } = await workflows.pause(call, input);

@@ -12,8 +12,8 @@ export const releaseWorkerSlot = defineTool({
   operation: "slot:release",
   resource: ({ slot }) => `slot/${slot}`,
   effects: WRITES,
-  input: { slot: z.int().min(1).max(1_000), workerId },
-  output: { slot },
+  input: () => ({ slot: z.int().min(1).max(1_000), workerId: workerId() }),
+  output: () => ({ slot: slot() }),
   async handle({ slots }, input, { call }) {
     return await slots.release(call, input);
   },

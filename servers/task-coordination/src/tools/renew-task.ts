@@ -11,8 +11,8 @@ export const renewTask = defineTool({
   operation: "task:update",
   resource: ({ taskId }) => `task/${taskId}`,
   effects: { ...WRITES, idempotent: true },
-  input: { taskId, workerId, fencingToken },
-  output: { taskId: z.string(), fencingToken: z.number(), leaseExpiresAt: z.number() },
+  input: () => ({ taskId: taskId(), workerId: workerId(), fencingToken: fencingToken() }),
+  output: () => ({ taskId: z.string(), fencingToken: z.number(), leaseExpiresAt: z.number() }),
   async handle({ claims }, input, { call }) {
     const { fencingToken, leaseExpiresAt } = await claims.renew(call, input);
     return { taskId: input.taskId, fencingToken, leaseExpiresAt };

@@ -11,8 +11,8 @@ export const resetFailedTask = defineTool({
   operation: "task:reset",
   resource: ({ taskId }) => `task/${taskId}`,
   effects: { ...WRITES, destructive: true },
-  input: { taskId },
-  output: { task: taskBrief },
+  input: () => ({ taskId: taskId() }),
+  output: () => ({ task: taskBrief() }),
   untrusted: ["task.title", "task.description"],
   async handle({ tasks }, input, { call }) {
     const { task } = await tasks.reset(call, input);

@@ -11,8 +11,8 @@ export const resumeWorkflow = defineTool({
   operation: "workflow:resume",
   resource: ({ workflowId }) => `workflow/${workflowId}`,
   effects: { ...WRITES, idempotent: true },
-  input: { workflowId },
-  output: { workflow: workflowBrief },
+  input: () => ({ workflowId: workflowId() }),
+  output: () => ({ workflow: workflowBrief() }),
   untrusted: workflowTexts("workflow"),
   async handle({ workflows }, input, { call }) {
     const { workflow } = await workflows.resume(call, input);

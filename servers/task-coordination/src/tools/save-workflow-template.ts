@@ -8,17 +8,19 @@ import { fromTask, newTasks } from "./new-tasks.ts";
 import { onFailure, workflowDependencies } from "./workflow-schemas.ts";
 
 const NUMBER_MAX = 1e15;
-const parameter = fields.namedOnly(
-  z.strictObject({
-    name: z.string().regex(PARAMETER_NAME),
-    type: z.enum(PARAMETER_TYPES),
-    required: z.boolean().exactOptional(),
-    default: z
-      .union([z.string().max(PARAMETER_CHARS_MAX), z.number().min(-NUMBER_MAX).max(NUMBER_MAX), z.boolean()])
-      .exactOptional(),
-    description: fields.text(TITLE_CHARS_MAX).exactOptional(),
-    values: z.array(fields.text(TITLE_CHARS_MAX)).max(ENUM_VALUES_MAX).exactOptional(),
-  }),
+const parameter = fields.shared(() =>
+  fields.namedOnly(
+    z.strictObject({
+      name: z.string().regex(PARAMETER_NAME),
+      type: z.enum(PARAMETER_TYPES),
+      required: z.boolean().exactOptional(),
+      default: z
+        .union([z.string().max(PARAMETER_CHARS_MAX), z.number().min(-NUMBER_MAX).max(NUMBER_MAX), z.boolean()])
+        .exactOptional(),
+      description: fields.text(TITLE_CHARS_MAX).exactOptional(),
+      values: z.array(fields.text(TITLE_CHARS_MAX)).max(ENUM_VALUES_MAX).exactOptional(),
+    }),
+  ),
 );
 
 export const saveWorkflowTemplate = defineTool({
@@ -30,16 +32,16 @@ export const saveWorkflowTemplate = defineTool({
   operation: "template:save",
   resource: ({ id }) => `template/${id}`,
   effects: { ...WRITES, destructive: true },
-  input: {
+  input: () => ({
     id: fields.id(),
     name: fields.text(WORKFLOW_NAME_CHARS_MAX).exactOptional(),
     description: fields.text(NOTE_CHARS_MAX).exactOptional(),
-    parameters: z.array(parameter).max(PARAMETERS_MAX).exactOptional(),
-    tasks: newTasks,
-    dependencies: workflowDependencies.exactOptional(),
-    onFailure: onFailure.exactOptional(),
-  },
-  output: { template: z.object({ id: z.string(), version: z.number(), totalTasks: z.number(), savedAt: z.number() }) },
+    parameters: z.array(parameter()).max(PARAMETERS_MAX).exactOptional(),
+    tasks: newTasks(),
+    dependencies: workflowDependencies().exactOptional(),
+    onFailure: onFailure().exactOptional(),
+  }),
+  output: () => ({ template: z.object({ id: z.string(), version: z.number(), totalTasks: z.number(), savedAt: z.number() }) }),
   async handle({ templates }, { tasks, ...input }, { call }) {
     const { template } = await templates.save(call, { ...input, tasks: tasks.map(fromTask) });
     const { id, version, totalTasks, savedAt } = template;

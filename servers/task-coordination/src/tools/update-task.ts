@@ -14,10 +14,10 @@ export const updateTask = defineTool({
   operation: "task:update",
   resource: ({ taskId }) => `task/${taskId}`,
   effects: WRITES,
-  input: {
-    taskId,
+  input: () => ({
+    taskId: taskId(),
     status: z.enum(["working", "done", "failed", "available"]).exactOptional(),
-    workerId,
+    workerId: workerId(),
     output: fields.json().exactOptional().describe("The result, for tasks that build on it"),
     error: fields.text(NOTE_CHARS_MAX).exactOptional(),
     progress: z
@@ -27,9 +27,9 @@ export const updateTask = defineTool({
       })
       .exactOptional(),
     checkpoint: fields.text(NOTE_CHARS_MAX).exactOptional().describe("For the next worker"),
-    fencingToken,
-  },
-  output: { task: taskBrief },
+    fencingToken: fencingToken(),
+  }),
+  output: () => ({ task: taskBrief() }),
   untrusted: ["task.title", "task.description"],
   async handle({ claims }, input, { call }) {
     const { task } = await claims.update(call, input);

@@ -11,8 +11,8 @@ import { workflowId } from "./workflow-schemas.ts";
 const PROBLEMS_BYTES = 6_000;
 const PROBLEM_CHARS = 300;
 
-const addable = z.strictObject({ ...newTask, workflowId: workflowId.exactOptional() });
-const problem = z.object({ field: z.string(), problem: z.string() });
+const addable = fields.shared(() => z.strictObject({ ...newTask(), workflowId: workflowId().exactOptional() }));
+const problem = fields.shared(() => z.object({ field: z.string(), problem: z.string() }));
 
 function shown(problems: readonly Problem[]): Problem[] {
   return fit(
@@ -38,15 +38,15 @@ export const validateTask = defineTool({
   operation: "task:read",
   resource: () => "task/*",
   effects: READS,
-  input: { task: fields.jsonObject().describe("Fields as in add_task") },
-  output: {
+  input: () => ({ task: fields.jsonObject().describe("Fields as in add_task") }),
+  output: () => ({
     valid: z.boolean(),
-    problems: z.array(problem),
-    warnings: z.array(problem),
-    estimate: z.object(estimated).exactOptional(),
-  },
+    problems: z.array(problem()),
+    warnings: z.array(problem()),
+    estimate: z.object(estimated()).exactOptional(),
+  }),
   async handle(domain, { task }, { call }) {
-    const parsed = addable.safeParse(task);
+    const parsed = addable().safeParse(task);
     if (!parsed.success) return { valid: false, problems: shown(schemaProblems(parsed.error)), warnings: [] };
     const { workflowId, ...fields } = parsed.data;
     const { problems, warnings, ...rest } = await validate(call, domain, { task: fromInput(fields), workflowId });

@@ -31,7 +31,7 @@ export function longText(task: TaskRecord, field: LongField): string | undefined
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-export function brief(task: TaskRecord): z.input<typeof taskBrief> {
+export function brief(task: TaskRecord): z.input<ReturnType<typeof taskBrief>> {
   return {
     id: task.id,
     ...(task.title === undefined ? {} : { title: task.title }),
@@ -52,8 +52,8 @@ export function brief(task: TaskRecord): z.input<typeof taskBrief> {
   };
 }
 
-export function full(task: TaskRecord, scale = 1): z.input<typeof taskFull> {
-  const lost: z.input<typeof cuts> = [];
+export function full(task: TaskRecord, scale = 1): z.input<ReturnType<typeof taskFull>> {
+  const lost: z.input<ReturnType<typeof cuts>> = [];
   const missing = (field: string, missingChars: number, offset: number) =>
     lost.push({ field, missingChars, readOn: `get_task {"taskId":"${task.id}","field":"${field}","offset":${offset}}` });
   /** A text, or a value that is shown as the beginning of its JSON when it is too long. */
@@ -65,7 +65,7 @@ export function full(task: TaskRecord, scale = 1): z.input<typeof taskFull> {
     return text;
   };
   const { backoff, requiredCapabilities, blockedBy, files, parameters, output, expectedOutput, checkpoint, ...rest } = task;
-  const view: z.input<typeof taskFull> = {
+  const view: z.input<ReturnType<typeof taskFull>> = {
     ...rest,
     dependencies: [...task.dependencies],
     description: shown("description", task.description),
@@ -98,7 +98,7 @@ export function changes(history: readonly TaskChange[], scale = 1): TaskChange[]
     );
 }
 
-export function contextView(items: readonly ContextItem[], scale = 1): z.input<typeof context> {
+export function contextView(items: readonly ContextItem[], scale = 1): z.input<ReturnType<typeof context>> {
   let room = Math.ceil(CONTEXT_SHOWN * scale);
   return items.slice(0, LISTED).map((item) => {
     if (item.output === undefined) return item;
@@ -118,7 +118,7 @@ export function contextView(items: readonly ContextItem[], scale = 1): z.input<t
 export async function page(
   read: (limit: number) => Promise<TaskPage>,
   limit: number = PAGE_DEFAULT,
-): Promise<{ tasks: z.input<typeof taskBrief>[]; nextCursor?: string }> {
+): Promise<{ tasks: z.input<ReturnType<typeof taskBrief>>[]; nextCursor?: string }> {
   const whole = await read(limit);
   const kept = fit(whole.tasks.map(brief));
   if (kept.length === whole.tasks.length) return { ...whole, tasks: kept };

@@ -20,7 +20,7 @@ function shortError(error: WorkflowError | undefined, scale: number): WorkflowEr
 }
 
 /** A workflow in a list, or as the answer to a step: its metadata is for get_workflow_status. */
-export function briefWorkflow(workflow: WorkflowRecord, scale = 1): z.input<typeof workflowBrief> {
+export function briefWorkflow(workflow: WorkflowRecord, scale = 1): z.input<ReturnType<typeof workflowBrief>> {
   const { metadata: _, error, rollbackError, ...rest } = workflow;
   const failure = shortError(error, scale);
   const rollbackFailure = shortError(rollbackError, scale);
@@ -31,7 +31,7 @@ export function briefWorkflow(workflow: WorkflowRecord, scale = 1): z.input<type
   };
 }
 
-export function fullWorkflow(workflow: WorkflowStatus["workflow"], scale = 1): z.input<typeof workflowFull> {
+export function fullWorkflow(workflow: WorkflowStatus["workflow"], scale = 1): z.input<ReturnType<typeof workflowFull>> {
   const { success, totalTasks, completedTasks, failedTasks, byStatus, progress, metadata } = workflow;
   const counts = { success, totalTasks, completedTasks, failedTasks, byStatus, progress };
   if (metadata === undefined) return { ...briefWorkflow(workflow, scale), ...counts };
@@ -40,7 +40,7 @@ export function fullWorkflow(workflow: WorkflowStatus["workflow"], scale = 1): z
 }
 
 /** All results of a page, long ones cut. */
-export function resultsView({ results }: Pick<WorkflowStatus, "results">, scale = 1): z.input<typeof taskResult>[] {
+export function resultsView({ results }: Pick<WorkflowStatus, "results">, scale = 1): z.input<ReturnType<typeof taskResult>>[] {
   return results.map((result) => {
     if (result.output === undefined) return result;
     const asText = typeof result.output === "string" ? result.output : JSON.stringify(result.output);
@@ -51,7 +51,7 @@ export function resultsView({ results }: Pick<WorkflowStatus, "results">, scale 
 }
 
 /** How many of the results fit an answer, at least one. */
-export function fittingResults(shown: readonly z.input<typeof taskResult>[]): number {
+export function fittingResults(shown: readonly z.input<ReturnType<typeof taskResult>>[]): number {
   return fit(shown, RESULTS_BYTES).length;
 }
 
@@ -62,11 +62,11 @@ const DEFAULT_SHOWN = 100;
 const PARAMETERS_BYTES = 8_000;
 
 /** As many templates as fit an answer, at least one. */
-export function templatesView(templates: readonly TemplateRecord[]): z.input<typeof template>[] {
+export function templatesView(templates: readonly TemplateRecord[]): z.input<ReturnType<typeof template>>[] {
   return fit(templates.map(templateView));
 }
 
-function templateView(record: TemplateRecord): z.input<typeof template> {
+function templateView(record: TemplateRecord): z.input<ReturnType<typeof template>> {
   const { id, name, description, onFailure, totalTasks, version, savedAt, savedBy } = record;
   const whole = record.parameters.map(parameterView);
   const fits = Buffer.byteLength(JSON.stringify(whole)) <= PARAMETERS_BYTES;
