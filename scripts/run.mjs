@@ -5,6 +5,7 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import { runChild } from "./child.mjs";
 
 const NODE_VERSION = "24.21.0";
 const PNPM_VERSION = "12.21.0";
@@ -74,4 +75,6 @@ function setup() {
 const [task, ...args] = process.argv.slice(2);
 setup();
 if (task === "setup") process.exit(0);
-process.exit(run(nodeBin, [join(root, "scripts", "tasks.mjs"), task ?? "", ...args]));
+process.exit(
+  await runChild(nodeBin, [join(root, "scripts", "tasks.mjs"), task ?? "", ...args], { cwd: root, env, shell: false }),
+);

@@ -1,6 +1,6 @@
 // What each npm script runs, once the right Node and the dependencies are there (see run.mjs).
-import { spawnSync } from "node:child_process";
 import { join } from "node:path";
+import { runChild } from "./child.mjs";
 
 const root = join(import.meta.dirname, "..");
 
@@ -27,12 +27,6 @@ if (!steps) {
 }
 for (const [index, [command, ...rest]] of steps.entries()) {
   const extra = index === steps.length - 1 ? args : [];
-  const result = spawnSync(command, [...rest, ...extra], {
-    cwd: root,
-    stdio: "inherit",
-    shell: process.platform === "win32",
-    env: { ...process.env, ...ENV[name] },
-  });
-  if (result.error) console.error(`${command} did not start: ${result.error.message}`);
-  if (result.status !== 0) process.exit(result.status ?? 1);
+  const status = await runChild(command, [...rest, ...extra], { cwd: root, env: { ...process.env, ...ENV[name] } });
+  if (status !== 0) process.exit(status);
 }

@@ -62,7 +62,8 @@ function mount<D extends Domain>(definition: ServerDefinition<D>, swarm: SwarmPr
 /** Resolves when the process should end: a signal, or `alsoWhen`. */
 export async function endOf(alsoWhen?: Promise<void>): Promise<void> {
   const signalled = new Promise<void>((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.once(signal, () => resolve());
+    // a signal that comes again must not end the process while it gives back
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => resolve());
   });
   await (alsoWhen ? Promise.race([signalled, alsoWhen]) : signalled);
 }

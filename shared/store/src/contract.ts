@@ -29,7 +29,10 @@ export interface KeyRange {
 export const SCAN_LIMIT_MAX = 1_000;
 
 export interface Transaction {
-  /** The engine's clock, ms since the epoch; one value throughout the transaction. Never decreases from commit to commit. */
+  /**
+   * The engine's clock, ms since the epoch; one value throughout the transaction. Never goes back within one process. Between
+   * processes a commit's time may lie up to 500 ms behind the one before it: PostgreSQL accepts a plan that ran so long ago.
+   */
   readonly now: number;
   get(key: string): Entry | undefined;
   /** Checked at commit: nothing was added to, removed from or changed in what was read. Sees this transaction's own writes. */
