@@ -1,10 +1,11 @@
+import type { JsonObject } from "@mcp-swarm/core";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { StoredTask } from "../../servers/task-coordination/src/task-record.ts";
 import { type Swarm, swarm } from "../../servers/task-coordination/test/support/swarm.ts";
 import { taskCensus } from "./task-invariants.ts";
 
-/** What no record implies: past run times, and queues that may be empty for a while. */
-const IMPLIED_BY_NOTHING = /^(task-runs|worker-slot|task-queues?)\//;
+/** What no record implies: slots, and queues that may be empty for a while. */
+const IMPLIED_BY_NOTHING = /^(worker-slot|task-queues?)\//;
 
 let there: Swarm;
 
@@ -77,6 +78,13 @@ describe("the census of a store of tasks", () => {
     }
   });
 
+  test("notices a lease that is said to be another's", async () => {
+    const [lease] = (await keys()).filter((key) => key.startsWith("task-live/lease/"));
+    const row = await there.store.get(lease ?? "");
+    await there.store.transact((tx) => tx.put(lease ?? "", { ...(row?.value as JsonObject), by: "another" }));
+    expect(await problems()).not.toEqual([]);
+  });
+
   test.each<[string, Partial<StoredTask>]>([
     ["available", { status: "done" }],
     ["available", { attempt: 1 }],
@@ -95,10 +103,11 @@ describe("the census of a store of tasks", () => {
   test("notices an index, a reservation and a count that no record asks for", async () => {
     for (const [key, value] of [
       ["task-ready/q/1/2/ghost", { id: "ghost", refs: [] }],
-      ["task-mine/builder/available", { id: "available", refs: [] }],
+      ["task-live/lease/1/available", { id: "available", by: "builder", refs: [] }],
       ["task-fanout/ghost", 1],
-      ["task-tally/swarm/03", { status: { done: 1 }, events: {}, waitMs: {}, runMs: {} }],
-      ["task-tally/swarm/04", { status: {}, events: { claimed: 1 }, waitMs: {}, runMs: {} }],
+      ["task-live/tally/03", { status: [0, 0, 0, 0, 0, 1] }],
+      ["task-live/tally/04", { events: [0, 1] }],
+      ["task-live/agent/ghost", { events: [0, 0, 1] }],
       ["resv/at/~/ghost/0", { glob: "x", id: "ghost", holder: "a", mode: "exclusive" }],
     ] as const) {
       const before = await there.store.get(key);

@@ -5,8 +5,15 @@
 import { isDeepStrictEqual } from "node:util";
 import { globsOverlap, type Reservation } from "@mcp-swarm/coordination";
 import { ordered, prefixRange, SCAN_LIMIT_MAX, type Snapshot, type Store, segment } from "@mcp-swarm/store";
+import { TALLY_EVENTS } from "../../servers/task-coordination/src/tally.ts";
 import { queueName, queueOf, rankOf } from "../../servers/task-coordination/src/task-queue.ts";
-import { isHeld, type StoredTask, type TaskChange, type TaskStatus } from "../../servers/task-coordination/src/task-record.ts";
+import {
+  isHeld,
+  type StoredTask,
+  TASK_STATUSES,
+  type TaskChange,
+  type TaskStatus,
+} from "../../servers/task-coordination/src/task-record.ts";
 
 type Counts = Record<string, number>;
 /** What is kept of the counts: by status, and of what happened. */
@@ -135,8 +142,7 @@ function wantedIndexes(tasks: ReadonlyMap<string, StoredTask>): Map<string, stri
     } else if (task.status === "delayed") {
       want(`task-delay/${ordered(task.dueAt ?? 0)}/${id}`);
     } else if (isHeld(task)) {
-      want(`task-lease/${ordered(task.claim?.leaseExpiresAt ?? 0)}/${id}`);
-      want(`task-mine/${segment(task.claim?.by ?? "")}/${id}`);
+      want(`${LEASES}${ordered(task.claim?.leaseExpiresAt ?? 0)}/${id}`);
     } else {
       want(`task-ended/${task.status}/${ordered(task.endedAt ?? 0)}/${id}`);
     }
@@ -144,17 +150,20 @@ function wantedIndexes(tasks: ReadonlyMap<string, StoredTask>): Map<string, stri
   return wanted;
 }
 
+const LEASES = "task-live/lease/";
 /** Kept beside the records, and no index of them. */
-const NO_INDEX = new Set(["task-tally", "task-runs", "task-queue", "task-queues", "task-fanout", "task-assignee"]);
+const NO_INDEX = /^task-(live\/(tally|agent)|tally|queue|queues|fanout|assignee)\//;
 
 function indexProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<string, StoredTask>): string[] {
   const wanted = wantedIndexes(tasks);
   const wrong: string[] = [];
   for (const [key, value] of rows) {
-    const namespace = key.slice(0, key.indexOf("/"));
-    if (!namespace.startsWith("task-") || NO_INDEX.has(namespace)) continue;
-    if (wanted.get(key) === (value as { id: string }).id) wanted.delete(key);
+    if (!key.startsWith("task-") || NO_INDEX.test(key)) continue;
+    const { id, by } = value as { id: string; by?: string };
+    if (wanted.get(key) === id) wanted.delete(key);
     else wrong.push(`An index leads to what no record says: ${key}`);
+    // whose a held task is, is read from the index alone
+    if (by !== (key.startsWith(LEASES) ? tasks.get(id)?.claim?.by : undefined)) wrong.push(`An index names ${by}: ${key}`);
   }
   for (const [key, id] of wanted) wrong.push(`Task ${id} is missing in an index: ${key}`);
   for (const task of tasks.values()) {
@@ -177,14 +186,26 @@ function indexProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<st
 
 // ── counts ──
 
+/** What is counted in a row: `swarm`, `wf.<workflow>` or `agent.<agent>`, as segments of keys; undefined when nothing is. */
+function scopeOf(key: string): string | undefined {
+  const [namespace, first, second = ""] = key.split("/");
+  if (namespace === "task-tally") return first;
+  if (namespace !== "task-live" || first === "lease") return undefined;
+  return first === "tally" ? "swarm" : `agent.${second}`;
+}
+
 function tallyProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<string, StoredTask>): string[] {
   const kept = new Map<string, Tally>();
   for (const [key, value] of rows) {
-    const [namespace, scope] = key.split("/");
-    if (namespace !== "task-tally" || scope === undefined) continue;
+    const scope = scopeOf(key);
+    if (scope === undefined) continue;
     const sum = kept.get(scope) ?? { status: {}, events: {} };
-    for (const part of ["status", "events"] as const) {
-      for (const [name, count] of Object.entries((value as Tally)[part])) add(sum[part], name, count);
+    for (const [part, names] of [
+      ["status", TASK_STATUSES],
+      ["events", TALLY_EVENTS],
+    ] as const) {
+      const counts = (value as { [P in typeof part]?: readonly number[] })[part] ?? [];
+      for (const [at, count] of counts.entries()) add(sum[part], names[at] ?? `unknown ${at}`, count);
     }
     kept.set(scope, sum);
   }
@@ -244,7 +265,7 @@ function countForHolders(byAgent: Map<string, Counts>, { history }: StoredTask):
     if (holder === undefined) continue;
     const happened: Counts = {};
     countEvents(happened, change);
-    const scope = segment(`agent.${holder}`);
+    const scope = `agent.${segment(holder)}`;
     const counts = byAgent.get(scope) ?? {};
     for (const name of Object.keys(happened)) if (COUNTED_FOR_HOLDER.has(name)) add(counts, name);
     byAgent.set(scope, counts);

@@ -13,7 +13,6 @@ import { type Call, speakAs } from "@mcp-swarm/identity";
 import { type Entry, prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
 import { freeDue, nextDueAt } from "./due-tasks.ts";
 import { ALL_QUEUES, type KnownQueues, QUEUES_VERSION_KEY, queuesIn, readQueues } from "./queue-directory.ts";
-import { runsKey } from "./run-stats.ts";
 import { agentScope, swarmScope, tallyKey, workflowScope } from "./tally.ts";
 import { freeFor } from "./task-assignees.ts";
 import { extendTaskFiles, filesTaken, reserveTaskFiles } from "./task-files.ts";
@@ -95,7 +94,6 @@ export interface ClaimsOptions {
 /** What this process remembers of a claim it made. */
 interface Made {
   readonly agentId: string;
-  readonly type: string;
   readonly token: number;
   /** When, by the engine's clock. */
   readonly at: number;
@@ -244,7 +242,7 @@ export class Claims {
       {
         prefetch: {
           keys: [
-            ...[taskKey(taskId), fanoutKey(taskId), ...this.#tallyKeys(agentId), ...this.#runsKeys(taskId, agentId)],
+            ...[taskKey(taskId), fanoutKey(taskId), ...this.#tallyKeys(agentId)],
             ...this.#workflowKeys(workflowOfId(taskId)),
           ],
           ranges: input.status === "done" ? [prefixRange(prefixes.dependents(taskId), SCAN_LIMIT_MAX)] : [],
@@ -392,7 +390,7 @@ export class Claims {
       const made = this.#made.get(id);
       // the answer to a repeated call may be of a claim that was followed by another
       if (!made || made.at < at || (made.at === at && made.token <= token)) {
-        this.#remember(id, { agentId, type: task.type, token, at });
+        this.#remember(id, { agentId, token, at });
         await this.#hold(call.store, task, { id, token, ...(timeoutMs === undefined ? {} : { deadlineAt: at + timeoutMs }) });
       }
     }
@@ -452,11 +450,6 @@ export class Claims {
 
   #inTasks<T>(tx: Transaction, work: (tasks: TaskTransaction) => T): T {
     return inTasks(tx, this.#options.context, work);
-  }
-
-  #runsKeys(taskId: string, agentId: string): string[] {
-    const made = this.#made.get(taskId);
-    return made === undefined ? [] : [runsKey(made.type, agentId)];
   }
 
   #tallyKeys(agentId?: string): string[] {

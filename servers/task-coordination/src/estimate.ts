@@ -1,9 +1,19 @@
 /** How long a task will run, predicted from how long tasks like it ran. */
-import { SwarmError } from "@mcp-swarm/core";
+import { assert, SwarmError } from "@mcp-swarm/core";
 import { checkAgentId } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
-import { mergeRunStats, type RunStats, runStats, spreadMs } from "./run-stats.ts";
-import { donePerMinute, type Histogram, histogramMean, histogramSize, percentile, readTally, swarmScope } from "./tally.ts";
+import { RUNS_KEPT_MS, type RunStats, type RunsByType, spreadMs } from "./run-stats.ts";
+import {
+  agentScope,
+  donePerMinute,
+  type Histogram,
+  histogramMean,
+  histogramSize,
+  percentile,
+  readTallies,
+  swarmScope,
+  type Tally,
+} from "./tally.ts";
 import { taskKey } from "./task-layer.ts";
 import { checkTaskId, type StoredTask, TYPE_DEFAULT } from "./task-record.ts";
 
@@ -26,8 +36,6 @@ export type Estimate = {
 export const UNKNOWN_RUN_MS = 60_000;
 /** Runs of a type that an agent must have for its own to count; below, those of all agents do. */
 export const AGENT_RUNS_MIN = 3;
-/** Most types whose runs one prediction reads; tasks of more are predicted from the swarm's. */
-export const TYPES_MAX = 50;
 /** With so many runs and no spread, half of full confidence is reached. */
 const RUNS_FOR_HALF = 4;
 /** How much less the runs of all types say about one. */
@@ -49,7 +57,7 @@ function confidence(runs: number, variation: number): number {
 }
 
 /** Run times are positive and skewed: percentiles are those of the log-normal distribution with this mean and spread. */
-function fromStats(stats: Omit<RunStats, "agentId">, scope: EstimateScope): Estimate {
+function fromStats(stats: RunStats, scope: EstimateScope): Estimate {
   // one run says nothing of the spread: then it is taken to be as large as the mean
   const variation = stats.meanMs === 0 ? 0 : (spreadMs(stats) ?? stats.meanMs) / stats.meanMs;
   const median = stats.meanMs / Math.sqrt(1 + variation ** 2);
@@ -83,14 +91,21 @@ function fromHistogram(runMs: Histogram): Estimate {
 
 /** What is known of past runs at one moment. */
 export class RunHistory {
-  readonly #byType: ReadonlyMap<string, readonly RunStats[]>;
+  readonly #byType: RunsByType;
+  readonly #byAgent: ReadonlyMap<string, RunsByType>;
   readonly #swarm: Estimate;
+  readonly #since: number;
   readonly #known = new Map<string, Estimate>();
 
-  /** @param swarm run times of all types */
-  constructor(byType: ReadonlyMap<string, readonly RunStats[]>, swarm: Histogram) {
-    this.#byType = byType;
-    this.#swarm = fromHistogram(swarm);
+  /**
+   * @param swarm of all agents
+   * @param byAgent of those that are asked about
+   */
+  constructor(swarm: Pick<Tally, "runs" | "runMs">, byAgent: ReadonlyMap<string, RunsByType>, now: number) {
+    this.#byType = swarm.runs;
+    this.#swarm = fromHistogram(swarm.runMs);
+    this.#byAgent = byAgent;
+    this.#since = now - RUNS_KEPT_MS;
   }
 
   /** Without `agentId` as if any agent might run it. */
@@ -102,19 +117,24 @@ export class RunHistory {
   }
 
   #predict(type: string, agentId: string | undefined): Estimate {
-    const runs = this.#byType.get(type) ?? [];
-    const own = runs.find((stats) => stats.agentId === agentId);
+    const own = agentId === undefined ? undefined : this.#fresh(this.#byAgent.get(agentId)?.get(type));
     if (own && own.count >= AGENT_RUNS_MIN) return fromStats(own, "agent+type");
-    const all = mergeRunStats(runs);
+    const all = this.#fresh(this.#byType.get(type));
     return all ? fromStats(all, "type") : this.#swarm;
+  }
+
+  #fresh(runs: RunStats | undefined): RunStats | undefined {
+    return runs && runs.lastAt >= this.#since ? runs : undefined;
   }
 }
 
-export async function readRunHistory(store: Store, types: Iterable<string>): Promise<RunHistory> {
-  const asked = [...new Set(types)].slice(0, TYPES_MAX);
-  const stats = await Promise.all(asked.map((type) => runStats(store, type)));
-  const tally = await readTally(store, swarmScope);
-  return new RunHistory(new Map(asked.map((type, at) => [type, stats[at] ?? []])), tally.runMs);
+/** The runs of the swarm and of the agents that are asked about, by type; and all that is counted of the swarm. */
+export async function readRunHistory(store: Store, agents: Iterable<string>): Promise<{ history: RunHistory; swarm: Tally }> {
+  const ids = [...new Set(agents)];
+  const [swarm, ...own] = await readTallies(store, [swarmScope, ...ids.map(agentScope)]);
+  assert(swarm, "each scope asked for has a tally");
+  const byAgent = new Map(own.map(({ runs }, at) => [ids[at] ?? "", runs]));
+  return { history: new RunHistory(swarm, byAgent, await store.now()), swarm };
 }
 
 export interface EstimateTask {
@@ -152,8 +172,7 @@ export async function estimateTask(store: Store, input: EstimateTask): Promise<T
   }
   const type = input.type ?? task?.type ?? TYPE_DEFAULT;
   const agentId = (input.agentId === undefined ? undefined : checkAgentId(input.agentId)) ?? task?.claim?.by ?? task?.assignedTo;
-  const history = await readRunHistory(store, [type]);
-  const tally = await readTally(store, swarmScope);
+  const { history, swarm: tally } = await readRunHistory(store, agentId === undefined ? [] : [agentId]);
   const queued = tally.status.available ?? 0;
   const perMinute = donePerMinute(tally, await store.now(), THROUGHPUT_MINUTES);
   const wait = queued === 0 ? 0 : perMinute > 0 ? Math.round((queued / perMinute) * MINUTE_MS) : undefined;

@@ -2,6 +2,7 @@
 import { SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, listLiveAgents } from "@mcp-swarm/identity";
 import { ordered, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
+import { heldTasks } from "./held-tasks.ts";
 import {
   agentScope,
   donePerMinute,
@@ -11,6 +12,7 @@ import {
   openTasks,
   PERCENTILE_ERROR,
   percentile,
+  readTallies,
   readTally,
   swarmScope,
   TALLY_EVENTS,
@@ -45,7 +47,7 @@ export type Durations = {
 
 export type AgentLoad = {
   readonly agentId: string;
-  /** Claimed and working now, and assigned to it and open; at most AGENT_TASKS_MAX are counted of each. */
+  /** Claimed and working now (see HELD_LOOKED_AT_MAX), and assigned to it and open; at most AGENT_TASKS_MAX are counted of each. */
   readonly held: number;
   readonly assigned: number;
   readonly done: number;
@@ -97,7 +99,7 @@ export async function getMetrics(
       const workflowId = checkWorkflowId(id ?? "");
       if (!(await store.get(workflowKey(workflowId)))) throw workflowNotFound(workflowId);
       const tally = await readTally(store, workflowScope(workflowId));
-      const overdue = await overdueTasks(store, ({ refs }) => refs.includes(workflowKey(workflowId)));
+      const overdue = await overdueTasks(store, ({ refs = [] }) => refs.includes(workflowKey(workflowId)));
       return { scope, id: workflowId, ...counted(tally, await store.now()), ...overdue };
     }
     case "agent":
@@ -143,21 +145,20 @@ async function overdueTasks(
 
 async function loadOfAgents(store: Store): Promise<Pick<Metrics, "agents" | "moreAgents">> {
   const live = await listLiveAgents(store, { limit: AGENTS_SHOWN_MAX });
+  const ids = live.agents.map(({ agentId }) => agentId);
+  const held = await heldTasks(store, ids, AGENT_TASKS_MAX);
+  const tallies = await readTallies(store, ids.map(agentScope));
   const agents = await Promise.all(
-    live.agents.map(async ({ agentId }): Promise<AgentLoad> => {
-      const tally = await readTally(store, agentScope(agentId));
-      const [held, assigned] = await Promise.all(
-        [prefixes.mine(agentId), prefixes.assigned(agentId)].map(
-          async (prefix) => (await store.scan(prefixRange(prefix, AGENT_TASKS_MAX))).length,
-        ),
-      );
-      const meanRunMs = histogramMean(tally.runMs);
+    ids.map(async (agentId, at): Promise<AgentLoad> => {
+      const assigned = await store.scan(prefixRange(prefixes.assigned(agentId), AGENT_TASKS_MAX));
+      const { events = {}, runMs = {} } = tallies[at] ?? {};
+      const meanRunMs = histogramMean(runMs);
       return {
         agentId,
-        held: held ?? 0,
-        assigned: assigned ?? 0,
-        done: tally.events.done ?? 0,
-        failed: tally.events.failed ?? 0,
+        held: held.get(agentId)?.length ?? 0,
+        assigned: assigned.length,
+        done: events.done ?? 0,
+        failed: events.failed ?? 0,
         ...(meanRunMs === undefined ? {} : { meanRunMs }),
       };
     }),
@@ -168,8 +169,8 @@ async function loadOfAgents(store: Store): Promise<Pick<Metrics, "agents" | "mor
 /** Its tally counts how its attempts ended; what it holds is looked at. */
 async function agentMetrics(store: Store, agentId: string): Promise<Metrics> {
   const tally = await readTally(store, agentScope(agentId));
-  const entries = await store.scan(prefixRange(prefixes.mine(agentId), AGENT_TASKS_MAX));
-  const found = entries.length === 0 ? [] : await store.getMany(entries.map((entry) => taskKey(indexEntry(entry).id)));
+  const held = (await heldTasks(store, [agentId], AGENT_TASKS_MAX)).get(agentId) ?? [];
+  const found = held.length === 0 ? [] : await store.getMany(held.map(taskKey));
   const now = await store.now();
   const tasks = found.flatMap((entry) => (entry ? [entry.value as StoredTask] : [])).filter((task) => !hasEnded(task));
   const status: { [S in TaskStatus]?: number } = {};
@@ -181,6 +182,6 @@ async function agentMetrics(store: Store, agentId: string): Promise<Metrics> {
     id: agentId,
     ...rest,
     overdue,
-    ...(entries.length === AGENT_TASKS_MAX ? { overdueAtLeast: true } : {}),
+    ...(held.length === AGENT_TASKS_MAX ? { overdueAtLeast: true } : {}),
   };
 }

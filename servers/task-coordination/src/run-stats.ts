@@ -1,33 +1,16 @@
-/**
- * How long agents took for tasks of a type: the ground for predictions.
- *
- * | key | value | why |
- * |---|---|---|
- * | `task-runs/<type>/<agent>` | RunStats | mean and spread for an agent; a scan of the type gives the swarm's |
- *
- * A row is forgotten when its agent did nothing of its type for RUN_STATS_TTL_MS.
- */
-import { prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
+/** How long runs of a type took: the ground for predictions. Kept in the tallies (tally.ts), of the swarm and of each agent. */
 
-export const RUN_STATS_TTL_MS = 90 * 24 * 3_600_000;
-/** Most agents that a prediction for a type looks at. */
-export const RUN_AGENTS_MAX = 200;
+/** What was not run for so long is forgotten, ms. */
+export const RUNS_KEPT_MS = 90 * 24 * 3_600_000;
+/** Most types of which one tally knows; those that were not run for longest are forgotten first. */
+export const RUN_TYPES_MAX = 50;
 
-/** Durations in ms; `m2` is the sum of squared distances from the mean (Welford 1962). */
-export type RunStats = { readonly agentId: string; readonly count: number; readonly meanMs: number; readonly m2: number };
+/** Durations in ms; `m2` is the sum of squared distances from the mean (Welford 1962). `lastAt`: when the last one ended. */
+export type RunStats = { readonly count: number; readonly meanMs: number; readonly m2: number; readonly lastAt: number };
+export type RunsByType = ReadonlyMap<string, RunStats>;
 
-const typePrefix = (type: string): string => `task-runs/${segment(type)}/`;
-
-export const runsKey = (type: string, agentId: string): string => `${typePrefix(type)}${segment(agentId)}`;
-
-export function recordRun(tx: Transaction, type: string, agentId: string, durationMs: number): void {
-  const key = runsKey(type, agentId);
-  const before = tx.get(key)?.value as RunStats | undefined;
-  const count = (before?.count ?? 0) + 1;
-  const distance = durationMs - (before?.meanMs ?? 0);
-  const meanMs = (before?.meanMs ?? 0) + distance / count;
-  const m2 = (before?.m2 ?? 0) + distance * (durationMs - meanMs);
-  tx.put(key, { agentId, count, meanMs, m2 }, { ttlMs: RUN_STATS_TTL_MS });
+export function oneRun(durationMs: number, now: number): RunStats {
+  return { count: 1, meanMs: durationMs, m2: 0, lastAt: now };
 }
 
 /** Standard deviation in ms; undefined below two runs. */
@@ -35,26 +18,29 @@ export function spreadMs(stats: Pick<RunStats, "count" | "m2">): number | undefi
   return stats.count < 2 ? undefined : Math.sqrt(stats.m2 / (stats.count - 1));
 }
 
-/** What each agent took for a type; at most RUN_AGENTS_MAX agents. */
-export async function runStats(store: Store, type: string): Promise<RunStats[]> {
-  return (await store.scan(prefixRange(typePrefix(type), RUN_AGENTS_MAX))).map((entry) => entry.value as RunStats);
+/** Chan's parallel form of Welford's sums. */
+export function addRuns(a: RunStats, b: RunStats): RunStats {
+  const count = a.count + b.count;
+  const distance = b.meanMs - a.meanMs;
+  return {
+    count,
+    meanMs: a.meanMs + (distance * b.count) / count,
+    m2: a.m2 + b.m2 + (distance * distance * a.count * b.count) / count,
+    lastAt: Math.max(a.lastAt, b.lastAt),
+  };
 }
 
-/** Several agents' runs as one (Chan's parallel form of Welford's sums); undefined for none. */
-export function mergeRunStats(all: readonly RunStats[]): Omit<RunStats, "agentId"> | undefined {
-  let merged: Omit<RunStats, "agentId"> | undefined;
-  for (const next of all) {
-    if (!merged) {
-      merged = { count: next.count, meanMs: next.meanMs, m2: next.m2 };
-      continue;
-    }
-    const count = merged.count + next.count;
-    const distance = next.meanMs - merged.meanMs;
-    merged = {
-      count,
-      meanMs: merged.meanMs + (distance * next.count) / count,
-      m2: merged.m2 + next.m2 + (distance * distance * merged.count * next.count) / count,
-    };
+/** Both, without what was not run for RUNS_KEPT_MS before the last run, and of at most RUN_TYPES_MAX types. */
+export function addRunsByType(a: RunsByType, b: RunsByType): RunsByType {
+  if (b.size === 0) return a;
+  const sum = new Map(a);
+  let latest = 0;
+  for (const [type, runs] of b) {
+    const before = sum.get(type);
+    sum.set(type, before ? addRuns(before, runs) : runs);
   }
-  return merged;
+  for (const { lastAt } of sum.values()) latest = Math.max(latest, lastAt);
+  for (const [type, { lastAt }] of sum) if (lastAt < latest - RUNS_KEPT_MS) sum.delete(type);
+  if (sum.size <= RUN_TYPES_MAX) return sum;
+  return new Map([...sum].sort(([, x], [, y]) => y.lastAt - x.lastAt).slice(0, RUN_TYPES_MAX));
 }

@@ -1,13 +1,18 @@
 /**
- * Counts without a hot key: each process adds to its own shard, a reader sums all shards.
+ * Counts without a hot key: each process adds to its own shard, a reader sums all shards. An agent has one row: mostly it is
+ * one process that writes it.
  *
  * | key | value | why |
  * |---|---|---|
- * | `task-tally/<scope>/<shard>` | Tally | counts of the swarm, of one workflow (`wf.<id>`), of one agent (`agent.<id>`) |
+ * | `task-live/tally/<shard>` | KeptTally | counts of the swarm |
+ * | `task-live/agent/<agent>` | KeptTally | how the attempts of an agent ended |
+ * | `task-tally/wf.<workflow>/<shard>` | KeptTally | counts of one workflow |
  *
  * One shard alone may count below zero (a task added through one process and finished through another); the sum never does.
+ * A row is written with nearly every commit, and an engine may keep a long one apart from its neighbours: so rows are short.
  */
 import { type Store, segment, type Transaction } from "@mcp-swarm/store";
+import { addRunsByType, oneRun, type RunsByType } from "./run-stats.ts";
 import { TASK_STATUSES, type TaskStatus } from "./task-record.ts";
 
 export const TALLY_SHARDS = 16;
@@ -40,6 +45,8 @@ export type DoneByMinute = { readonly minute: number; readonly counts: readonly 
 /** Bucket number → how many durations fell in it. */
 export type Histogram = { readonly [bucket: string]: number | undefined };
 
+type Counts<K extends string> = { readonly [P in K]?: number };
+
 export type Tally = {
   readonly status: { readonly [S in TaskStatus]?: number };
   readonly events: { readonly [E in TallyEvent]?: number };
@@ -49,13 +56,86 @@ export type Tally = {
   readonly waitMs: Histogram;
   /** Ms from claimed to done. */
   readonly runMs: Histogram;
+  /** The same by type; not of workflows. */
+  readonly runs: RunsByType;
 };
 
-export const swarmScope = "swarm";
-export const workflowScope = (workflowId: string): string => `wf.${workflowId}`;
-export const agentScope = (agentId: string): string => `agent.${agentId}`;
+/** What is counted together: where its rows are, and how many. */
+export type Scope = { readonly key: string; readonly shards: number };
 
-const NOTHING: Tally = { status: {}, events: {}, waitMs: {}, runMs: {} };
+export const swarmScope: Scope = { key: "task-live/tally", shards: TALLY_SHARDS };
+export const workflowScope = (workflowId: string): Scope => ({
+  key: `task-tally/${segment(`wf.${workflowId}`)}`,
+  shards: TALLY_SHARDS,
+});
+export const agentScope = (agentId: string): Scope => ({ key: `task-live/agent/${segment(agentId)}`, shards: 1 });
+
+const NOTHING: Tally = { status: {}, events: {}, waitMs: {}, runMs: {}, runs: new Map() };
+
+/**
+ * A tally as it is stored; parts without a count are left out. `status` and `events` go by TASK_STATUSES and TALLY_EVENTS,
+ * `done` begins with its minute, a histogram with the number of its first bucket, and a type's runs are count, meanMs, m2, lastAt.
+ */
+type KeptTally = {
+  readonly status?: readonly number[];
+  readonly events?: readonly number[];
+  readonly done?: readonly number[];
+  readonly waitMs?: readonly number[];
+  readonly runMs?: readonly number[];
+  readonly runs?: { readonly [type: string]: readonly number[] };
+};
+
+function keptCounts<K extends string>(names: readonly K[], counts: Counts<K>): number[] {
+  const kept = names.map((name) => counts[name] ?? 0);
+  while (kept.at(-1) === 0) kept.pop();
+  return kept;
+}
+
+function countsOf<K extends string>(names: readonly K[], kept: readonly number[] = []): Counts<K> {
+  const counts: { [P in K]?: number } = {};
+  for (const [at, name] of names.entries()) if (kept[at]) counts[name] = kept[at];
+  return counts;
+}
+
+function keptHistogram(histogram: Histogram): number[] {
+  const buckets = Object.keys(histogram).map(Number);
+  if (buckets.length === 0) return [];
+  const [first, last] = [Math.min(...buckets), Math.max(...buckets)];
+  return [first, ...Array.from({ length: last - first + 1 }, (_, at) => histogram[first + at] ?? 0)];
+}
+
+function histogramOf([first = 0, ...counts]: readonly number[] = []): Histogram {
+  const histogram: { [bucket: string]: number } = {};
+  for (const [at, count] of counts.entries()) if (count !== 0) histogram[first + at] = count;
+  return histogram;
+}
+
+function keep({ status, events, done, waitMs, runMs, runs }: Tally): KeptTally {
+  const some = <K extends string>(name: K, kept: readonly number[]) => (kept.length === 0 ? {} : { [name]: kept });
+  const byType = [...runs].map(([type, { count, meanMs, m2, lastAt }]) => [type, [count, meanMs, m2, lastAt]] as const);
+  return {
+    ...some("status", keptCounts(TASK_STATUSES, status)),
+    ...some("events", keptCounts(TALLY_EVENTS, events)),
+    ...(done === undefined ? {} : { done: [done.minute, ...done.counts] }),
+    ...some("waitMs", keptHistogram(waitMs)),
+    ...some("runMs", keptHistogram(runMs)),
+    ...(byType.length === 0 ? {} : { runs: Object.fromEntries(byType) }),
+  };
+}
+
+function tallyOf({ status, events, done, waitMs, runMs, runs = {} }: KeptTally): Tally {
+  const [minute, ...counts] = done ?? [];
+  return {
+    status: countsOf(TASK_STATUSES, status),
+    events: countsOf(TALLY_EVENTS, events),
+    ...(minute === undefined ? {} : { done: { minute, counts } }),
+    waitMs: histogramOf(waitMs),
+    runMs: histogramOf(runMs),
+    runs: new Map(
+      Object.entries(runs).map(([type, [count = 0, meanMs = 0, m2 = 0, lastAt = 0]]) => [type, { count, meanMs, m2, lastAt }]),
+    ),
+  };
+}
 
 function bucketOf(durationMs: number): string {
   return String(Math.floor(BUCKETS_PER_OCTAVE * Math.log2(Math.max(0, durationMs) + 1)));
@@ -92,8 +172,6 @@ export function histogramMean(histogram: Histogram): number | undefined {
   const sum = Object.entries(histogram).reduce((total, [bucket, count]) => total + middleOf(Number(bucket)) * (count ?? 0), 0);
   return Math.round(sum / all);
 }
-
-type Counts<K extends string> = { readonly [P in K]?: number };
 
 function plus<K extends string>(a: Counts<K>, b: Counts<K>): Counts<K> {
   const added = Object.keys(b) as K[];
@@ -140,58 +218,76 @@ export function addTallies(a: Tally, b: Tally): Tally {
     events: plus<TallyEvent>(a.events, b.events),
     waitMs: plus<string>(a.waitMs, b.waitMs),
     runMs: plus<string>(a.runMs, b.runMs),
+    runs: addRunsByType(a.runs, b.runs),
   };
 }
 
-export function tallyKey(scope: string, shard: number): string {
-  return `task-tally/${segment(scope)}/${String(shard).padStart(2, "0")}`;
+/** @param shard 0 to TALLY_SHARDS - 1; a scope of one row is the same for all */
+export function tallyKey({ key, shards }: Scope, shard: number): string {
+  return shards === 1 ? key : `${key}/${String(shard).padStart(2, "0")}`;
 }
 
 /** What one transaction changes in the counts: gathered first, then written once for each scope. */
 export class TallyChanges {
-  readonly #scopes = new Map<string, Tally>();
+  readonly #changes = new Map<string, { readonly scope: Scope; change: Tally }>();
 
-  #add(scope: string, change: Partial<Tally>): void {
-    this.#scopes.set(scope, addTallies(this.#scopes.get(scope) ?? NOTHING, { ...NOTHING, ...change }));
+  #add(scope: Scope, change: Partial<Tally>): void {
+    const added = { ...NOTHING, ...change };
+    const gathered = this.#changes.get(scope.key);
+    if (gathered) gathered.change = addTallies(gathered.change, added);
+    else this.#changes.set(scope.key, { scope, change: added });
   }
 
   /** A task went from one status to another; undefined stands for a task that is not there. */
-  moved(scopes: readonly string[], from: TaskStatus | undefined, to: TaskStatus | undefined): void {
+  moved(scopes: readonly Scope[], from: TaskStatus | undefined, to: TaskStatus | undefined): void {
     if (from === to) return;
-    for (const scope of scopes) {
-      if (from !== undefined) this.#add(scope, { status: { [from]: -1 } });
-      if (to !== undefined) this.#add(scope, { status: { [to]: 1 } });
-    }
+    const status = { ...(from === undefined ? {} : { [from]: -1 }), ...(to === undefined ? {} : { [to]: 1 }) };
+    for (const scope of scopes) this.#add(scope, { status });
   }
 
   /** @param now by the store's clock */
-  happened(scopes: readonly string[], event: TallyEvent, now: number): void {
+  happened(scopes: readonly Scope[], event: TallyEvent, now: number): void {
     const done = event === "done" ? { done: { minute: Math.floor(now / MINUTE_MS), counts: [1] } } : {};
     for (const scope of scopes) this.#add(scope, { events: { [event]: 1 }, ...done });
   }
 
-  waited(scopes: readonly string[], durationMs: number): void {
+  waited(scopes: readonly Scope[], durationMs: number): void {
     for (const scope of scopes) this.#add(scope, { waitMs: { [bucketOf(durationMs)]: 1 } });
   }
 
-  ran(scopes: readonly string[], durationMs: number): void {
+  ran(scopes: readonly Scope[], durationMs: number): void {
     for (const scope of scopes) this.#add(scope, { runMs: { [bucketOf(durationMs)]: 1 } });
   }
 
+  /** What `ran` counts, by type. @param now by the store's clock */
+  ranType(scopes: readonly Scope[], type: string, durationMs: number, now: number): void {
+    for (const scope of scopes) this.#add(scope, { runs: new Map([[type, oneRun(durationMs, now)]]) });
+  }
+
   write(tx: Transaction, shard: number): void {
-    for (const [scope, change] of this.#scopes) {
+    for (const { scope, change } of this.#changes.values()) {
       const key = tallyKey(scope, shard);
-      const before = (tx.get(key)?.value ?? NOTHING) as Tally;
-      tx.put(key, addTallies(before, change));
+      const before = tx.get(key)?.value as KeptTally | undefined;
+      tx.put(key, keep(before ? addTallies(tallyOf(before), change) : change));
     }
   }
 }
 
-/** The sum over all shards of a scope. */
-export async function readTally(store: Store, scope: string): Promise<Tally> {
-  const keys = Array.from({ length: TALLY_SHARDS }, (_, shard) => tallyKey(scope, shard));
-  const shards = await store.getMany(keys);
-  return shards.reduce((sum, shard) => (shard ? addTallies(sum, shard.value as Tally) : sum), NOTHING);
+/** The sum over all rows of each scope, in the order asked. */
+export async function readTallies(store: Store, scopes: readonly Scope[]): Promise<Tally[]> {
+  const keys = scopes.map((scope) => Array.from({ length: scope.shards }, (_, shard) => tallyKey(scope, shard)));
+  const found = keys.length === 0 ? [] : await store.getMany(keys.flat());
+  let at = 0;
+  return keys.map(({ length }) => {
+    const rows = found.slice(at, at + length);
+    at += length;
+    return rows.reduce((sum, row) => (row ? addTallies(sum, tallyOf(row.value as KeptTally)) : sum), NOTHING);
+  });
+}
+
+export async function readTally(store: Store, scope: Scope): Promise<Tally> {
+  const [tally = NOTHING] = await readTallies(store, [scope]);
+  return tally;
 }
 
 /** How many tasks of a tally have not ended. */

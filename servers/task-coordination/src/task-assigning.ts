@@ -14,6 +14,7 @@ import {
   type Unassigned,
 } from "./assignment.ts";
 import { type RunHistory, readRunHistory } from "./estimate.ts";
+import { heldTasks } from "./held-tasks.ts";
 import { findAssignee } from "./task-assignees.ts";
 import { assigneeKey, indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
 import { QUEUES_MAX, type Queue, queueName, queueOf } from "./task-queue.ts";
@@ -85,7 +86,8 @@ export class Assignments {
     const by = speakAs(call.caller, undefined);
     const live = await whoIsThere(store, input.agents);
     const found = await findTasks(store, input);
-    const history = await historyOf(store, found.tasks, live);
+    const ids = live.map(({ agentId }) => agentId);
+    const { history } = await readRunHistory(store, ids);
     const replanned = new Set(found.tasks.map(({ id }) => id));
     const now = await store.now();
     const agents = live.map(({ has, ...agent }): Candidate => {
@@ -171,17 +173,21 @@ type Present = Omit<Candidate, "tasks" | "predictedMs"> & { readonly has: readon
 async function whoIsThere(store: Store, given: AssignTasks["agents"]): Promise<Present[]> {
   if (given === undefined) {
     const { agents } = await listLiveAgents(store, { limit: ASSIGNEES_MAX });
-    return await Promise.all(agents.map((agent) => present(store, agent, { agentId: agent.agentId })));
+    const ids = agents.map(({ agentId }) => agentId);
+    const held = await heldTasks(store, ids, LOAD_TASKS_MAX);
+    return await Promise.all(agents.map((agent) => present(store, agent, { agentId: agent.agentId }, held)));
   }
   if (given.length < 1 || given.length > ASSIGNEES_MAX || new Set(given.map(({ agentId }) => agentId)).size < given.length) {
     throw new SwarmError("invalid_argument", `agents names 1 to ${ASSIGNEES_MAX} agents, each once.`, {
       hint: "Leave agents out to use all that are alive.",
     });
   }
+  const named = given.map(({ agentId }) => checkAgentId(agentId));
+  const held = await heldTasks(store, named, LOAD_TASKS_MAX);
   return await Promise.all(
     given.map(async (one) => {
-      const agent = await findAssignee(store, checkAgentId(one.agentId));
-      if (agent) return await present(store, agent, one);
+      const agent = await findAssignee(store, one.agentId);
+      if (agent) return await present(store, agent, one, held);
       throw new SwarmError("failed_precondition", `Agent ${one.agentId} is not alive.`, {
         hint: "Leave it out, or leave agents out to use all that are alive. Nothing was assigned.",
       });
@@ -189,11 +195,16 @@ async function whoIsThere(store: Store, given: AssignTasks["agents"]): Promise<P
   );
 }
 
-async function present(store: Store, agent: LiveAgent, { agentId, capabilities, maxLoad }: GivenAgent): Promise<Present> {
-  const entries = await Promise.all(
-    [prefixes.mine(agentId), prefixes.assigned(agentId)].map((prefix) => store.scan(prefixRange(prefix, LOAD_TASKS_MAX))),
-  );
-  const has = await storedTasks(store, [...new Set(entries.flat().map((entry) => indexEntry(entry).id))]);
+async function present(
+  store: Store,
+  agent: LiveAgent,
+  { agentId, capabilities, maxLoad }: GivenAgent,
+  held: ReadonlyMap<string, readonly string[]>,
+): Promise<Present> {
+  const assigned = await store.scan(prefixRange(prefixes.assigned(agentId), LOAD_TASKS_MAX));
+  const has = await storedTasks(store, [
+    ...new Set([...(held.get(agentId) ?? []), ...assigned.map((entry) => indexEntry(entry).id)]),
+  ]);
   return { agentId, capabilities: capabilities ?? agent.capabilities, maxLoad, has };
 }
 
@@ -201,15 +212,6 @@ async function storedTasks(store: Store, ids: readonly string[]): Promise<Stored
   if (ids.length === 0) return [];
   const found = await store.getMany(ids.map(taskKey));
   return found.flatMap((entry) => (entry ? [entry.value as StoredTask] : []));
-}
-
-/** Of the types that are to be assigned first. */
-async function historyOf(store: Store, tasks: readonly StoredTask[], live: readonly Present[]): Promise<RunHistory> {
-  const all = [...tasks, ...live.flatMap(({ has }) => has)];
-  return await readRunHistory(
-    store,
-    all.map(({ type }) => type),
-  );
 }
 
 /** @throws SwarmError invalid_argument */

@@ -7,7 +7,7 @@
  * | `task/<id>` | StoredTask | the truth |
  * | `task-ready/<queue>/<rank>/<seq>/<id>` | IndexEntry | available, in the order of claiming |
  * | `task-wready/<workflow's queue>/<rank>/<seq>/<id>` | IndexEntry | the same within one workflow |
- * | `task-lease/<lease end>/<id>` | IndexEntry | claimed and working, by the end of the lease |
+ * | `task-live/lease/<lease end>/<id>` | LeaseEntry | claimed and working, by the end of the lease; what an agent holds: held-tasks.ts |
  * | `task-delay/<due>/<id>` | IndexEntry | delayed |
  * | `task-blocked/<seq>/<id>` | IndexEntry | blocked |
  * | `task-ended/<status>/<end>/<id>` | IndexEntry | done, failed, cancelled, by their end |
@@ -17,20 +17,22 @@
  * | `task-deadline/<deadline>/<id>` | IndexEntry | open tasks with a deadline |
  * | `task-all/<seq>/<id>` | IndexEntry | all, in order of creation |
  * | `task-workflow/<workflow>/<seq>/<id>` | IndexEntry | those of a workflow, in order of creation |
- * | `task-mine/<agent>/<id>` | IndexEntry | what an agent holds |
  * | `task-assigned/<agent>/<id>` | IndexEntry | open tasks assigned to an agent |
  * | `task-assignee/<agent>` | Assignee | agents to whom something was assigned; goes once they are dead and have nothing |
  * | `workflow-open/<workflow>/<id>` | IndexEntry | open tasks of a workflow: it ends with the last of them |
  * | `workflow-failed/<workflow>/<id>` | IndexEntry | failed tasks of a workflow |
  * | `workflow-undo/<workflow>/<end>/<depth>/<id>` | IndexEntry | done tasks with a rollback, in the order of their end |
  *
- * Each task is in exactly one of ready, lease, delay, blocked and ended. Queues: queue-directory.ts. Counts: tally.ts. Run times: run-stats.ts.
+ * Each task is in exactly one of ready, lease, delay, blocked and ended. Queues: queue-directory.ts. Counts and run times: tally.ts.
+ *
+ * Under `task-live/` is what nearly every claim and every completion writes: leases and counts. They are few and short, so most
+ * of such a commit's rows share a page of an engine that writes pages. Nobody scans `task-live/` as a whole: an engine that
+ * locks what was scanned would make all claims wait.
  */
 import { assert, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Entry, ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
 import { keepQueue, QUEUES_PREFIX } from "./queue-directory.ts";
-import { recordRun } from "./run-stats.ts";
-import { agentScope, swarmScope, TallyChanges, type TallyEvent, workflowScope } from "./tally.ts";
+import { agentScope, type Scope, swarmScope, TallyChanges, type TallyEvent, workflowScope } from "./tally.ts";
 import { releaseTaskFiles } from "./task-files.ts";
 import { queueName, queueOf, rankOf } from "./task-queue.ts";
 import {
@@ -47,8 +49,10 @@ import {
 } from "./task-record.ts";
 import { allows, checkFrom } from "./task-state.ts";
 
-/** What an index key leads to. `refs` are the keys that its reader reads next. */
-export type IndexEntry = { readonly id: string; readonly refs: readonly string[] };
+/** What an index key leads to. `refs` are the keys that a transaction which reads it reads next. */
+export type IndexEntry = { readonly id: string; readonly refs?: readonly string[] };
+/** `by`: who holds the task. */
+export type LeaseEntry = IndexEntry & { readonly by: string };
 
 export const taskKey = (id: string): string => `task/${segment(id)}`;
 export const workflowKey = (id: string): string => `workflow/${segment(id)}`;
@@ -58,7 +62,7 @@ export const prefixes = {
   readyIn: (queue: string) => `task-ready/${queue}/`,
   workflowReadyIn: (queue: string) => `task-wready/${queue}/`,
   queues: QUEUES_PREFIX,
-  leases: "task-lease/",
+  leases: "task-live/lease/",
   delayed: "task-delay/",
   blocked: "task-blocked/",
   ended: (status: "done" | "failed" | "cancelled") => `task-ended/${status}/`,
@@ -70,7 +74,6 @@ export const prefixes = {
   workflowOpen: (workflowId: string) => `workflow-open/${segment(workflowId)}/`,
   workflowFailed: (workflowId: string) => `workflow-failed/${segment(workflowId)}/`,
   workflowUndo: (workflowId: string) => `workflow-undo/${segment(workflowId)}/`,
-  mine: (agentId: string) => `task-mine/${segment(agentId)}/`,
   assigned: (agentId: string) => `task-assigned/${segment(agentId)}/`,
   assignees: "task-assignee/",
 } as const;
@@ -186,13 +189,24 @@ function indexKeys(task: StoredTask): string[] {
     case "claimed":
     case "working":
       assert(task.claim !== undefined, "a held task has a claim");
-      keys.push(`${prefixes.leases}${ordered(task.claim.leaseExpiresAt)}/${id}`, `${prefixes.mine(task.claim.by)}${id}`);
+      keys.push(`${prefixes.leases}${ordered(task.claim.leaseExpiresAt)}/${id}`);
       break;
     default:
       assert(task.endedAt !== undefined, "an ended task has an end");
       keys.push(`${prefixes.ended(task.status)}${ordered(task.endedAt)}/${id}`);
   }
   return keys;
+}
+
+/** Indexes that are read outside transactions only, before their tasks are: nobody follows refs there. */
+const WITHOUT_REFS = /^task-(all|ended|workflow)\//;
+
+/** What an index key of a task holds. */
+function entryAt(key: string, task: StoredTask): IndexEntry | LeaseEntry {
+  const { id, workflowId, claim } = task;
+  if (WITHOUT_REFS.test(key)) return { id };
+  const refs = workflowId === undefined ? [taskKey(id)] : [taskKey(id), workflowKey(workflowId)];
+  return claim !== undefined && key.startsWith(prefixes.leases) ? { id, by: claim.by, refs } : { id, refs };
 }
 
 export interface ChangeNote {
@@ -329,7 +343,7 @@ export class TaskTransaction {
 
   countRun(task: StoredTask, agentId: string, durationMs: number): void {
     this.#tally.ran(this.#scopes(task, agentId), durationMs);
-    recordRun(this.tx, task.type, agentId, durationMs);
+    this.#tally.ranType([swarmScope, agentScope(agentId)], task.type, durationMs, this.now);
   }
 
   /** Tells the workflows what ended, which may end more, and writes what was counted. */
@@ -348,7 +362,7 @@ export class TaskTransaction {
     this.#tally.write(this.tx, shard);
   }
 
-  #scopes(task: StoredTask, agentId?: string): string[] {
+  #scopes(task: StoredTask, agentId?: string): Scope[] {
     const scopes = [swarmScope];
     // a workflow's counts are of the work it was made for; its rollbacks are counted in its record
     if (task.workflowId !== undefined && task.rollbackOf === undefined) scopes.push(workflowScope(task.workflowId));
@@ -358,14 +372,7 @@ export class TaskTransaction {
 
   #write(before: StoredTask | undefined, after: StoredTask): void {
     const old = new Set(before ? indexKeys(before) : []);
-    const entry: IndexEntry = { id: after.id, refs: [taskKey(after.id)] };
-    for (const key of indexKeys(after)) {
-      if (old.delete(key)) continue;
-      this.tx.put(
-        key,
-        after.workflowId === undefined ? entry : { ...entry, refs: [...entry.refs, workflowKey(after.workflowId)] },
-      );
-    }
+    for (const key of indexKeys(after)) if (!old.delete(key)) this.tx.put(key, entryAt(key, after));
     for (const key of old) this.tx.delete(key);
     const moved = before?.status !== after.status || before.assignedTo !== after.assignedTo;
     if (after.status === "available" && moved) keepQueue(this.tx, queueOf(after));

@@ -2,7 +2,8 @@
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import { type Json, PAGE_DEFAULT, PAGE_MAX, SwarmError } from "@mcp-swarm/core";
 import { type Entry, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
-import { indexEntry, prefixes, statusPrefix, taskKey } from "./task-layer.ts";
+import { HELD_LOOKED_AT_MAX } from "./held-tasks.ts";
+import { indexEntry, type LeaseEntry, prefixes, statusPrefix, taskKey } from "./task-layer.ts";
 import { mayTake, type Queue, queueName, type Worker } from "./task-queue.ts";
 import {
   type Blocker,
@@ -19,6 +20,8 @@ import {
 
 /** Most tasks that one page looks at to find those that match. */
 const LOOKED_AT_MAX = 1_000;
+/** Leases that a list of what an agent holds looks at at once. */
+const LEASES_AT_ONCE = 200;
 /** Most dependencies that one page looks up to say what blocks its tasks. */
 const BLOCKERS_MAX = 500;
 /** Most blockers that a reason names. */
@@ -131,13 +134,13 @@ export async function getTask(store: Store, taskId: string): Promise<TaskDetails
   };
 }
 
-/** Ended tasks come newest first, what is claimed by the end of its lease, all others in the order of their index. */
+/** Ended tasks come newest first, what is held by the end of its lease, all others in the order of their index. */
 export async function listTasks(store: Store, filter: ListTasks): Promise<TaskPage> {
   const limit = checkLimit(filter.limit);
   const { status, workflowId, type, claimedBy } = filter;
   const prefix =
     claimedBy !== undefined
-      ? prefixes.mine(claimedBy)
+      ? prefixes.leases
       : workflowId !== undefined
         ? prefixes.workflow(workflowId)
         : status !== undefined
@@ -153,18 +156,22 @@ export async function listTasks(store: Store, filter: ListTasks): Promise<TaskPa
 
   // an index by one thing alone holds nothing else: then a page is read as it is, and one entry more to know that there is more
   const filters = [status, workflowId, type, claimedBy].filter((value) => value !== undefined).length;
-  const exact = filters === 0 || (filters === 1 && type === undefined && status !== "claimed" && status !== "working");
+  const exact = prefix !== prefixes.leases && (filters === 0 || (filters === 1 && type === undefined));
 
   let after = filter.cursor === undefined ? undefined : decodeCursor({ list, prefix }, filter.cursor);
   const page: StoredTask[] = [];
   let more = true;
-  for (let looked = 0; more && page.length < limit && looked < LOOKED_AT_MAX; ) {
+  const lookedAtMax = claimedBy === undefined ? LOOKED_AT_MAX : HELD_LOOKED_AT_MAX;
+  for (let looked = 0; more && page.length < limit && looked < lookedAtMax; ) {
     const room = limit - page.length + 1;
-    const size = Math.min(LOOKED_AT_MAX - looked, exact ? room : Math.max(room, PAGE_DEFAULT));
+    const atOnce = exact ? room : Math.max(room, claimedBy === undefined ? PAGE_DEFAULT : LEASES_AT_ONCE);
+    const size = Math.min(lookedAtMax - looked, atOnce);
     const entries = await store.scan(prefixRange(prefix, size, { reverse, ...(after === undefined ? {} : { after }) }));
+    // an entry of the index of leases says itself whose it is
+    const own = claimedBy === undefined ? entries : entries.filter(({ value }) => (value as LeaseEntry).by === claimedBy);
     const found = await storedTasks(
       store,
-      entries.map((entry) => indexEntry(entry).id),
+      own.map((entry) => indexEntry(entry).id),
     );
     looked += entries.length;
     more = entries.length === size;
@@ -173,9 +180,10 @@ export async function listTasks(store: Store, filter: ListTasks): Promise<TaskPa
         more = true;
         break;
       }
-      after = entries[at]?.key;
+      after = own[at]?.key;
       if (task && matches(task)) page.push(task);
     }
+    if (page.length < limit) after = entries.at(-1)?.key ?? after;
   }
   const tasks = await withBlockers(store, page);
   return !more || after === undefined ? { tasks } : { tasks, nextCursor: encodeCursor({ list, prefix }, after) };

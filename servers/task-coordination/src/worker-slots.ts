@@ -9,7 +9,8 @@ import type { HeldLease, Holdings, LeaseKeeper } from "@mcp-swarm/coordination";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { ordered, prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
-import { indexEntry, prefixes, taskKey } from "./task-layer.ts";
+import { heldTasks } from "./held-tasks.ts";
+import { taskKey } from "./task-layer.ts";
 import type { StoredTask } from "./task-record.ts";
 
 export const WORKER_SLOTS_DEFAULT = 5;
@@ -139,9 +140,8 @@ export class WorkerSlots {
     });
     const holders = [...new Set(taken.map(({ workerId }) => workerId))];
     const tasksOf = new Map<string, StoredTask[]>();
-    for (const holder of holders) {
-      const entries = await store.scan(prefixRange(prefixes.mine(holder), WORKER_TASKS_MAX));
-      const tasks = await store.getMany(entries.map((entry) => taskKey(indexEntry(entry).id)));
+    for (const [holder, ids] of await heldTasks(store, holders, WORKER_TASKS_MAX)) {
+      const tasks = ids.length === 0 ? [] : await store.getMany(ids.map(taskKey));
       tasksOf.set(
         holder,
         tasks.flatMap((entry) => (entry ? [entry.value as StoredTask] : [])),

@@ -4,7 +4,8 @@ import { verifies } from "../../../test/requirements.ts";
 import { contentOf } from "../../../test/support/content.ts";
 import { AGENT_RUNS_MIN, estimateTask, RunHistory, UNKNOWN_RUN_MS } from "../src/estimate.ts";
 import type { NewTask } from "../src/new-task.ts";
-import type { RunStats } from "../src/run-stats.ts";
+import { RUNS_KEPT_MS, type RunStats } from "../src/run-stats.ts";
+import { agentScope, readTallies, swarmScope } from "../src/tally.ts";
 import { validateTask } from "../src/task-validation.ts";
 import { checkTasks } from "./support/invariants.ts";
 import { living } from "./support/presence.ts";
@@ -144,9 +145,11 @@ describe("validating a task", () => {
 });
 
 describe("estimating", () => {
-  const stats = (agentId: string, durations: readonly number[]): RunStats => {
+  const historyOf = (durations: readonly number[]): RunHistory => {
     const meanMs = durations.reduce((sum, ms) => sum + ms, 0) / durations.length;
-    return { agentId, count: durations.length, meanMs, m2: durations.reduce((sum, ms) => sum + (ms - meanMs) ** 2, 0) };
+    const m2 = durations.reduce((sum, ms) => sum + (ms - meanMs) ** 2, 0);
+    const stats: RunStats = { count: durations.length, meanMs, m2, lastAt: 0 };
+    return new RunHistory({ runs: new Map([["t", stats]]), runMs: {} }, new Map(), 0);
   };
 
   test("goes by the agent's own runs, then the type's, then the swarm's, then by nothing", async () => {
@@ -194,6 +197,26 @@ describe("estimating", () => {
     );
   });
 
+  test("forgets runs of a type that nobody ran for RUNS_KEPT_MS, an agent's own and all", async () => {
+    verifies("TASK-18");
+    const { clock, host } = swarm();
+    const [old, fresh] = [host("old"), host("fresh")];
+    const scopeOf = async (type: string, agentId: string) =>
+      (await estimateTask(fresh.call.store, { type, agentId })).estimate.scope;
+    await run(old, clock, "build", [100, 100, 100]);
+    await clock.advance(RUNS_KEPT_MS - 60_000);
+    expect(await scopeOf("build", "old")).toBe("agent+type");
+    await run(fresh, clock, "build", [50]);
+    await clock.advance(60_000);
+    expect(await scopeOf("build", "old")).toBe("type"); // its own are too old
+    await clock.advance(RUNS_KEPT_MS);
+    expect(await scopeOf("build", "old")).toBe("swarm");
+    await run(old, clock, "deploy", [100]);
+    const [swarmTally, own] = await readTallies(old.call.store, [swarmScope, agentScope("old")]);
+    expect([...(own?.runs.keys() ?? [])]).toEqual(["deploy"]);
+    expect(swarmTally?.runs.has("deploy")).toBe(true);
+  });
+
   test("tells how long a new task waits behind others at the rate at which tasks were done lately", async () => {
     verifies("TASK-18");
     const { clock, host } = swarm();
@@ -207,7 +230,7 @@ describe("estimating", () => {
   test("is surer the more runs there are and the less they differ, and never orders its percentiles wrongly", () => {
     verifies("TASK-18", "TASK-17");
     const durations = fc.array(fc.integer({ min: 1, max: 1_000_000 }), { minLength: 1, maxLength: 50 });
-    const predict = (runs: readonly number[]) => new RunHistory(new Map([["t", [stats("a", runs)]]]), {}).predict("t");
+    const predict = (runs: readonly number[]) => historyOf(runs).predict("t");
     fc.assert(
       fc.property(durations, (runs) => {
         const { estimatedMs, p50Ms, p90Ms, confidence, basedOn } = predict(runs);
@@ -230,7 +253,7 @@ describe("estimating", () => {
     verifies("TASK-18");
     // run times whose logarithms are spread evenly around e^8 as those of the normal distribution are
     const runs = Array.from({ length: 999 }, (_, at) => Math.exp(8 + 0.5 * probit((at + 1) / 1_000)));
-    const { p50Ms, p90Ms } = new RunHistory(new Map([["t", [stats("a", runs)]]]), {}).predict("t");
+    const { p50Ms, p90Ms } = historyOf(runs).predict("t");
     expect(Math.abs(p50Ms / (runs[499] ?? 0) - 1)).toBeLessThan(0.05);
     expect(Math.abs(p90Ms / (runs[899] ?? 0) - 1)).toBeLessThan(0.05);
   });
