@@ -10,7 +10,7 @@ import { LOG_LEVELS } from "./log.ts";
 /** What the environment says, checked. */
 export interface Config {
   /** `sqlite:<path>`, `postgres://…` or `memory:`. */
-  storeUrl: string;
+  readonly storeUrl: string;
   durability: "full" | "normal";
   /** The agent's id when the environment names it. */
   agentId: string | undefined;
@@ -48,7 +48,7 @@ const environment = z.object({
  */
 export function readConfig(env: NodeJS.ProcessEnv, cwd: string): Config {
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
-  const parsed = environment.safeParse(set);
+  const parsed = environment.safeParse(set, { jitless: true }); // for one use, compiling the checks costs more than it saves
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     throw new SwarmError("invalid_argument", `${issue?.path.join(".")}: ${issue?.message}`, {
@@ -57,8 +57,12 @@ export function readConfig(env: NodeJS.ProcessEnv, cwd: string): Config {
   }
   const values = parsed.data;
   const projectFolder = resolve(cwd, values.CLAUDE_PROJECT_DIR ?? ".");
+  let storeUrl = values.SWARM_STORE;
   return {
-    storeUrl: values.SWARM_STORE ?? `sqlite:${defaultDatabase(projectFolder)}`,
+    get storeUrl() {
+      storeUrl ??= `sqlite:${defaultDatabase(projectFolder)}`; // found when it is needed: the first answer does not wait for it
+      return storeUrl;
+    },
     durability: values.SWARM_DURABILITY,
     agentId: values.SWARM_AGENT === undefined ? undefined : checkAgentId(values.SWARM_AGENT),
     hostSessionId: values.CLAUDE_CODE_SESSION_ID,

@@ -51,9 +51,9 @@ function printable(path: string): string {
  * Arguments as the tool's schema types them.
  * @throws SwarmError invalid_argument naming each field that is wrong
  */
-export function parseInput(schema: z.ZodObject, raw: unknown): JsonObject {
+export function parseInput(schema: z.ZodObject, raw: unknown, params?: z.core.ParseContext<z.core.$ZodIssue>): JsonObject {
   vet(raw, "", 0, { left: VALUES_MAX });
-  const parsed = schema.safeParse(raw ?? {});
+  const parsed = schema.safeParse(raw ?? {}, params);
   if (parsed.success) return parsed.data as { [key: string]: Json };
   const problems = parsed.error.issues.slice(0, PROBLEMS_MAX).map((issue) => {
     if (issue.code === "unrecognized_keys")

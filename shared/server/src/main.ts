@@ -32,13 +32,15 @@ export async function runServer<D extends Domain>(definition: ServerDefinition<D
 
 async function serve<D extends Domain>(definition: ServerDefinition<D>, command: Command, config: Config): Promise<void> {
   if (command.http === undefined) {
-    const agentId = deriveAgentId({
-      env: { SWARM_AGENT: config.agentId, CLAUDE_CODE_SESSION_ID: config.hostSessionId },
-      random: systemRandom,
-    });
-    const swarm = new SwarmProcess(config, definition.name, agentId);
+    const env = { SWARM_AGENT: config.agentId, CLAUDE_CODE_SESSION_ID: config.hostSessionId };
+    const swarm = new SwarmProcess(config, definition.name, () => caller().agentId);
+    const caller = once(() => ({
+      agentId: deriveAgentId({ env, random: systemRandom }),
+      verified: false,
+      processId: swarm.processId,
+    }));
     const mounted = mount(definition, swarm, command.selection);
-    const host = serveHost(mounted, swarm, { agentId, verified: false, processId: swarm.processId });
+    const host = serveHost(mounted, swarm, caller);
     // the answers to the host's first questions come before the store is opened for the calls that follow
     setImmediate(() => void mounted.domain().catch(() => {})); // logged there; calls will say why it does not open
     await endOf(host.ended);
@@ -53,6 +55,15 @@ async function serve<D extends Domain>(definition: ServerDefinition<D>, command:
     await endOf();
     await closeWithin([() => serving.close(), () => mounted.close(), () => swarm.close()]);
   }
+}
+
+/** Makes what is asked for once, when it is first asked for. */
+function once<T extends object>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
 }
 
 function mount<D extends Domain>(definition: ServerDefinition<D>, swarm: SwarmProcess, selection: Selection): MountedServer {

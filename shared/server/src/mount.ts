@@ -39,6 +39,8 @@ export class MountedServer<D extends Domain = Domain> {
   readonly #tools = new Map<string, Tool<D>>();
   #domain: Promise<D> | undefined;
   #list: { tools: ToolDefinition[] } | undefined;
+  /** Tools that were called: from the second call on it pays that zod compiles their checks. */
+  readonly #called = new Set<string>();
 
   /** @throws SwarmError invalid_argument for an unknown toolset */
   constructor(definition: ServerDefinition<D>, process: SwarmProcess, selection: Selection = {}) {
@@ -90,7 +92,9 @@ export class MountedServer<D extends Domain = Domain> {
   }
 
   async #run(tool: Tool<D>, args: unknown, origin: Origin): Promise<CallToolResult> {
-    const { idempotencyKey, ...input } = parseInput(tool.input, args);
+    const checks = { jitless: !this.#called.has(tool.name) };
+    this.#called.add(tool.name);
+    const { idempotencyKey, ...input } = parseInput(tool.input, args, checks);
     const { caller } = origin;
     if (!tool.effects.readOnly && caller.agentId === ANONYMOUS) {
       throw new SwarmError("unauthenticated", "This call changes something, and nobody says who makes it.", {
@@ -106,7 +110,7 @@ export class MountedServer<D extends Domain = Domain> {
     const output = await tool.handle(domain, input, { call, caller, signal: origin.signal, progress: origin.progress });
     const complete = { ...output, caller: { agentId: caller.agentId, verified: caller.verified } };
     const untrusted = tool.untrusted.filter((path) => holds(output, path.split(".")));
-    return answer(tool.output.parse(untrusted.length > 0 ? { ...complete, untrusted } : complete) as JsonObject);
+    return answer(tool.output.parse(untrusted.length > 0 ? { ...complete, untrusted } : complete, checks) as JsonObject);
   }
 
   async close(): Promise<void> {

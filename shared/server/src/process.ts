@@ -19,17 +19,22 @@ export class SwarmProcess {
   readonly log: Log;
   readonly clock: Clock = systemClock;
   readonly random: Random = systemRandom;
-  readonly processId: string;
-  /** The agent whose host started this process; over HTTP there is none. */
-  readonly agentId: string | undefined;
+  readonly #agentId: (() => string) | undefined;
+  #processId: string | undefined;
   #ground: Promise<Ground> | undefined;
   #closed = false;
 
-  constructor(config: Config, name: string, agentId?: string) {
+  /** `agentId` names the agent whose host started this process, when the store is opened; over HTTP there is none. */
+  constructor(config: Config, name: string, agentId?: () => string) {
     this.config = config;
     this.log = openLog(name, config.logLevel);
-    this.processId = newId("process", this.random);
-    this.agentId = agentId;
+    this.#agentId = agentId;
+  }
+
+  /** Made when it is first asked for: the first answer does not wait for what chance comes from. */
+  get processId(): string {
+    this.#processId ??= newId("process", this.random);
+    return this.#processId;
   }
 
   /** @throws SwarmError unavailable, failed_precondition (newer format, unsafe SQLite, network drive), invalid_argument (URL) */
@@ -54,7 +59,7 @@ export class SwarmProcess {
       leaseMs: this.config.leaseMs,
       onError: (error) => this.log.warn({ err: error }, "The presence of this process was not renewed"),
     });
-    if (this.agentId !== undefined) await presence.announce({ agentId: this.agentId, processId: this.processId });
+    if (this.#agentId) await presence.announce({ agentId: this.#agentId(), processId: this.processId });
     return { store, presence };
   }
 

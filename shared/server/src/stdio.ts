@@ -10,9 +10,9 @@ import type { SwarmProcess } from "./process.ts";
 export function serveHost(
   mounted: MountedServer,
   process_: SwarmProcess,
-  caller: Caller,
+  callerOf: () => Caller,
 ): { ended: Promise<void>; close(): Promise<void> } {
-  const handle = serveStdio(() => protocolServer(mounted, () => caller), {
+  const handle = serveStdio(() => protocolServer(mounted, callerOf), {
     onerror: (error) => process_.log.warn({ err: error }, "The connection to the host reported an error"),
   });
   const ended = new Promise<void>((resolve) => {
