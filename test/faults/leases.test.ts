@@ -1,6 +1,8 @@
 /** Holders that die, sleep past their lease, or live on without a word. */
+
 import { openStore, type Store } from "@mcp-swarm/store";
 import { describe, expect, inject, test } from "vitest";
+import { taskOf } from "../../servers/task-coordination/src/kept-task.ts";
 import type { StoredTask, TaskChange } from "../../servers/task-coordination/src/task-record.ts";
 import { verifies } from "../requirements.ts";
 import { eventually, Host, type ToolAnswer } from "../support/host.ts";
@@ -22,7 +24,7 @@ const env = { SWARM_LEASE_MS: String(LEASE_MS) };
 async function stored(store: Store, id: string): Promise<StoredTask> {
   const entry = await store.get(`task/${id}`);
   if (!entry) throw new Error(`There is no task ${id}`);
-  return entry.value as StoredTask;
+  return taskOf(entry.value);
 }
 
 async function change(store: Store, id: string, event: TaskChange["event"]): Promise<TaskChange> {

@@ -1,4 +1,5 @@
 /** What must hold after every commit, whoever made it. */
+import { taskOf } from "../../servers/task-coordination/src/kept-task.ts";
 import { hasEnded, isHeld, type StoredTask } from "../../servers/task-coordination/src/task-record.ts";
 import { must } from "./violation.ts";
 import type { Actor, Commit } from "./world.ts";
@@ -23,8 +24,8 @@ export class Observer {
     for (const { key, before, after } of commit.changes) {
       if (key.startsWith("worker-slot/")) this.#slot(commit, after as SlotRow | undefined);
       if (!key.startsWith("task/")) continue;
-      const was = before as StoredTask | undefined;
-      const is = after as StoredTask | undefined;
+      const was = before === undefined ? undefined : taskOf(before);
+      const is = after === undefined ? undefined : taskOf(after);
       const known = was ?? is;
       must(known, "a task is changed");
       must(

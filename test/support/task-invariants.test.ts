@@ -1,5 +1,6 @@
 import type { JsonObject } from "@mcp-swarm/core";
 import { beforeEach, describe, expect, test } from "vitest";
+import { keepTask, taskOf } from "../../servers/task-coordination/src/kept-task.ts";
 import type { StoredTask } from "../../servers/task-coordination/src/task-record.ts";
 import { type Swarm, swarm } from "../../servers/task-coordination/test/support/swarm.ts";
 import { taskCensus } from "./task-invariants.ts";
@@ -50,8 +51,8 @@ const problems = async () => (await taskCensus(there.store)).problems;
 
 async function change(id: string, patch: Partial<StoredTask>): Promise<void> {
   await there.store.transact((tx) => {
-    const task = tx.get(`task/${id}`)?.value as StoredTask;
-    tx.put(`task/${id}`, { ...task, ...patch });
+    const task = taskOf(tx.get(`task/${id}`)?.value ?? null);
+    tx.put(`task/${id}`, keepTask({ ...task, ...patch }));
   });
 }
 

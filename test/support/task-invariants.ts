@@ -2,9 +2,12 @@
  * Recounts a store of tasks from its records alone and says where an index, a count, a reservation or a slot tells something
  * else. Reads one snapshot, so it may be asked while others work.
  */
+
 import { isDeepStrictEqual } from "node:util";
 import { globsOverlap, type Reservation } from "@mcp-swarm/coordination";
+import type { Json } from "@mcp-swarm/core";
 import { ordered, prefixRange, SCAN_LIMIT_MAX, type Snapshot, type Store, segment } from "@mcp-swarm/store";
+import { taskOf } from "../../servers/task-coordination/src/kept-task.ts";
 import { TALLY_EVENTS } from "../../servers/task-coordination/src/tally.ts";
 import { queueName, queueOf, rankOf } from "../../servers/task-coordination/src/task-queue.ts";
 import {
@@ -38,7 +41,12 @@ export async function taskCensus(store: Store): Promise<TaskCensus> {
   const rows = await store.snapshot(readRows);
   const now = await store.now(); // not before the snapshot: what lasts until now lasted then
   const under = (namespace: string) => [...rows].filter(([key]) => key.startsWith(`${namespace}/`));
-  const tasks = new Map(under("task").map(([, value]) => [(value as StoredTask).id, value as StoredTask]));
+  const tasks = new Map(
+    under("task").map(([, value]) => {
+      const task = taskOf(value as Json);
+      return [task.id, task];
+    }),
+  );
   const reservations = [...rows].flatMap(([key, value]) => (key.startsWith("resv/id/") ? [value as Reservation] : []));
   const slots = new Map<number, string>();
   const problems: string[] = [];
@@ -49,7 +57,7 @@ export async function taskCensus(store: Store): Promise<TaskCensus> {
     if (row.token < 1) problems.push(`Worker slot ${row.slot} was taken without a fencing token.`);
   }
   for (const [key, value] of under("task")) {
-    if (key !== `task/${segment((value as StoredTask).id)}`) problems.push(`A task is kept under another's key: ${key}`);
+    if (key !== `task/${segment((value as { id: string }).id)}`) problems.push(`A task is kept under another's key: ${key}`);
   }
   for (const task of tasks.values()) problems.push(...recordProblems(task, tasks), ...historyProblems(task));
   problems.push(...indexProblems(rows, tasks));

@@ -2,6 +2,7 @@
 import { assert, SwarmError } from "@mcp-swarm/core";
 import { checkAgentId } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
+import { taskOf } from "./kept-task.ts";
 import { RUNS_KEPT_MS, type RunStats, type RunsByType, spreadMs } from "./run-stats.ts";
 import {
   agentScope,
@@ -15,7 +16,7 @@ import {
   type Tally,
 } from "./tally.ts";
 import { taskKey } from "./task-layer.ts";
-import { checkTaskId, type StoredTask, TYPE_DEFAULT } from "./task-record.ts";
+import { checkTaskId, TYPE_DEFAULT } from "./task-record.ts";
 
 /** Whose runs a prediction rests on: the agent's with the type, all agents' with the type, all of the swarm, or nothing. */
 export type EstimateScope = "agent+type" | "type" | "swarm" | "none";
@@ -163,10 +164,8 @@ const MINUTE_MS = 60_000;
 
 /** @throws SwarmError not_found, invalid_argument */
 export async function estimateTask(store: Store, input: EstimateTask): Promise<TaskEstimate> {
-  const task =
-    input.taskId === undefined
-      ? undefined
-      : ((await store.get(taskKey(checkTaskId(input.taskId))))?.value as StoredTask | undefined);
+  const entry = input.taskId === undefined ? undefined : await store.get(taskKey(checkTaskId(input.taskId)));
+  const task = entry && taskOf(entry.value);
   if (input.taskId !== undefined && !task) {
     throw new SwarmError("not_found", `There is no task ${input.taskId}.`, { hint: "get_all_tasks lists the ids." });
   }

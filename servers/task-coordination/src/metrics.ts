@@ -3,6 +3,7 @@ import { SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, listLiveAgents } from "@mcp-swarm/identity";
 import { ordered, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
 import { heldTasks } from "./held-tasks.ts";
+import { taskOf } from "./kept-task.ts";
 import {
   agentScope,
   donePerMinute,
@@ -21,7 +22,7 @@ import {
   workflowScope,
 } from "./tally.ts";
 import { type IndexEntry, indexEntry, prefixes, taskKey, workflowKey } from "./task-layer.ts";
-import { hasEnded, type StoredTask, TASK_STATUSES, type TaskStatus } from "./task-record.ts";
+import { hasEnded, TASK_STATUSES, type TaskStatus } from "./task-record.ts";
 import type { WorkerSlots } from "./worker-slots.ts";
 import { checkWorkflowId, workflowNotFound } from "./workflow-record.ts";
 
@@ -172,7 +173,7 @@ async function agentMetrics(store: Store, agentId: string): Promise<Metrics> {
   const held = (await heldTasks(store, [agentId], AGENT_TASKS_MAX)).get(agentId) ?? [];
   const found = held.length === 0 ? [] : await store.getMany(held.map(taskKey));
   const now = await store.now();
-  const tasks = found.flatMap((entry) => (entry ? [entry.value as StoredTask] : [])).filter((task) => !hasEnded(task));
+  const tasks = found.flatMap((entry) => (entry ? [taskOf(entry.value)] : [])).filter((task) => !hasEnded(task));
   const status: { [S in TaskStatus]?: number } = {};
   for (const task of tasks) status[task.status] = (status[task.status] ?? 0) + 1;
   const { waitMs: _, ...rest } = counted({ ...tally, status }, now);

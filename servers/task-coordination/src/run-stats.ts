@@ -30,17 +30,24 @@ export function addRuns(a: RunStats, b: RunStats): RunStats {
   };
 }
 
-/** Both, without what was not run for RUNS_KEPT_MS before the last run, and of at most RUN_TYPES_MAX types. */
 export function addRunsByType(a: RunsByType, b: RunsByType): RunsByType {
   if (b.size === 0) return a;
   const sum = new Map(a);
-  let latest = 0;
   for (const [type, runs] of b) {
     const before = sum.get(type);
     sum.set(type, before ? addRuns(before, runs) : runs);
   }
-  for (const { lastAt } of sum.values()) latest = Math.max(latest, lastAt);
-  for (const [type, { lastAt }] of sum) if (lastAt < latest - RUNS_KEPT_MS) sum.delete(type);
-  if (sum.size <= RUN_TYPES_MAX) return sum;
-  return new Map([...sum].sort(([, x], [, y]) => y.lastAt - x.lastAt).slice(0, RUN_TYPES_MAX));
+  return stillKept(sum);
+}
+
+/** Without what was not run for RUNS_KEPT_MS before the last run, and of at most RUN_TYPES_MAX types. */
+export function stillKept(runs: RunsByType): RunsByType {
+  let [first, last] = [Number.POSITIVE_INFINITY, 0];
+  for (const { lastAt } of runs.values()) {
+    first = Math.min(first, lastAt);
+    last = Math.max(last, lastAt);
+  }
+  if (runs.size <= RUN_TYPES_MAX && first >= last - RUNS_KEPT_MS) return runs;
+  const kept = [...runs].filter(([, { lastAt }]) => lastAt >= last - RUNS_KEPT_MS);
+  return new Map(kept.sort(([, x], [, y]) => y.lastAt - x.lastAt).slice(0, RUN_TYPES_MAX));
 }

@@ -12,7 +12,7 @@
  * A row is written with nearly every commit, and an engine may keep a long one apart from its neighbours: so rows are short.
  */
 import { type Store, segment, type Transaction } from "@mcp-swarm/store";
-import { addRunsByType, oneRun, type RunsByType } from "./run-stats.ts";
+import { addRuns, addRunsByType, oneRun, type RunStats, type RunsByType, stillKept } from "./run-stats.ts";
 import { TASK_STATUSES, type TaskStatus } from "./task-record.ts";
 
 export const TALLY_SHARDS = 16;
@@ -85,23 +85,10 @@ type KeptTally = {
   readonly runs?: { readonly [type: string]: readonly number[] };
 };
 
-function keptCounts<K extends string>(names: readonly K[], counts: Counts<K>): number[] {
-  const kept = names.map((name) => counts[name] ?? 0);
-  while (kept.at(-1) === 0) kept.pop();
-  return kept;
-}
-
 function countsOf<K extends string>(names: readonly K[], kept: readonly number[] = []): Counts<K> {
   const counts: { [P in K]?: number } = {};
   for (const [at, name] of names.entries()) if (kept[at]) counts[name] = kept[at];
   return counts;
-}
-
-function keptHistogram(histogram: Histogram): number[] {
-  const buckets = Object.keys(histogram).map(Number);
-  if (buckets.length === 0) return [];
-  const [first, last] = [Math.min(...buckets), Math.max(...buckets)];
-  return [first, ...Array.from({ length: last - first + 1 }, (_, at) => histogram[first + at] ?? 0)];
 }
 
 function histogramOf([first = 0, ...counts]: readonly number[] = []): Histogram {
@@ -110,20 +97,7 @@ function histogramOf([first = 0, ...counts]: readonly number[] = []): Histogram 
   return histogram;
 }
 
-function keep({ status, events, done, waitMs, runMs, runs }: Tally): KeptTally {
-  const some = <K extends string>(name: K, kept: readonly number[]) => (kept.length === 0 ? {} : { [name]: kept });
-  const byType = [...runs].map(([type, { count, meanMs, m2, lastAt }]) => [type, [count, meanMs, m2, lastAt]] as const);
-  return {
-    ...some("status", keptCounts(TASK_STATUSES, status)),
-    ...some("events", keptCounts(TALLY_EVENTS, events)),
-    ...(done === undefined ? {} : { done: [done.minute, ...done.counts] }),
-    ...some("waitMs", keptHistogram(waitMs)),
-    ...some("runMs", keptHistogram(runMs)),
-    ...(byType.length === 0 ? {} : { runs: Object.fromEntries(byType) }),
-  };
-}
-
-function tallyOf({ status, events, done, waitMs, runMs, runs = {} }: KeptTally): Tally {
+function tallyOf({ status, events, done, waitMs, runMs, runs }: KeptTally): Tally {
   const [minute, ...counts] = done ?? [];
   return {
     status: countsOf(TASK_STATUSES, status),
@@ -131,14 +105,12 @@ function tallyOf({ status, events, done, waitMs, runMs, runs = {} }: KeptTally):
     ...(minute === undefined ? {} : { done: { minute, counts } }),
     waitMs: histogramOf(waitMs),
     runMs: histogramOf(runMs),
-    runs: new Map(
-      Object.entries(runs).map(([type, [count = 0, meanMs = 0, m2 = 0, lastAt = 0]]) => [type, { count, meanMs, m2, lastAt }]),
-    ),
+    runs: runsOf(runs),
   };
 }
 
-function bucketOf(durationMs: number): string {
-  return String(Math.floor(BUCKETS_PER_OCTAVE * Math.log2(Math.max(0, durationMs) + 1)));
+function bucketOf(durationMs: number): number {
+  return Math.floor(BUCKETS_PER_OCTAVE * Math.log2(Math.max(0, durationMs) + 1));
 }
 
 /** The middle of a bucket in ms, by the scale it is measured on. */
@@ -227,50 +199,133 @@ export function tallyKey({ key, shards }: Scope, shard: number): string {
   return shards === 1 ? key : `${key}/${String(shard).padStart(2, "0")}`;
 }
 
-/** What one transaction changes in the counts: gathered first, then written once for each scope. */
-export class TallyChanges {
-  readonly #changes = new Map<string, { readonly scope: Scope; change: Tally }>();
+/** What one transaction changes in one scope. */
+interface Change {
+  readonly scope: Scope;
+  /** By TASK_STATUSES and TALLY_EVENTS. */
+  readonly status: number[];
+  readonly events: number[];
+  /** In which minute each done task was. */
+  readonly done: number[];
+  /** Buckets. */
+  readonly waited: number[];
+  readonly ran: number[];
+  readonly runs: { readonly type: string; readonly durationMs: number; readonly at: number }[];
+}
 
-  #add(scope: Scope, change: Partial<Tally>): void {
-    const added = { ...NOTHING, ...change };
-    const gathered = this.#changes.get(scope.key);
-    if (gathered) gathered.change = addTallies(gathered.change, added);
-    else this.#changes.set(scope.key, { scope, change: added });
+/**
+ * What one transaction changes in the counts: gathered first, then written once for each scope. It is added to a row in the
+ * form in which that is stored: nearly every commit does so.
+ */
+export class TallyChanges {
+  readonly #changes = new Map<string, Change>();
+
+  #of(scope: Scope): Change {
+    let change = this.#changes.get(scope.key);
+    if (!change) {
+      change = { scope, status: [], events: [], done: [], waited: [], ran: [], runs: [] };
+      this.#changes.set(scope.key, change);
+    }
+    return change;
   }
 
   /** A task went from one status to another; undefined stands for a task that is not there. */
   moved(scopes: readonly Scope[], from: TaskStatus | undefined, to: TaskStatus | undefined): void {
     if (from === to) return;
-    const status = { ...(from === undefined ? {} : { [from]: -1 }), ...(to === undefined ? {} : { [to]: 1 }) };
-    for (const scope of scopes) this.#add(scope, { status });
+    for (const scope of scopes) {
+      const { status } = this.#of(scope);
+      if (from !== undefined) addAt(status, TASK_STATUSES.indexOf(from), -1);
+      if (to !== undefined) addAt(status, TASK_STATUSES.indexOf(to), 1);
+    }
   }
 
   /** @param now by the store's clock */
   happened(scopes: readonly Scope[], event: TallyEvent, now: number): void {
-    const done = event === "done" ? { done: { minute: Math.floor(now / MINUTE_MS), counts: [1] } } : {};
-    for (const scope of scopes) this.#add(scope, { events: { [event]: 1 }, ...done });
+    for (const scope of scopes) {
+      const { events, done } = this.#of(scope);
+      addAt(events, TALLY_EVENTS.indexOf(event), 1);
+      if (event === "done") done.push(Math.floor(now / MINUTE_MS));
+    }
   }
 
   waited(scopes: readonly Scope[], durationMs: number): void {
-    for (const scope of scopes) this.#add(scope, { waitMs: { [bucketOf(durationMs)]: 1 } });
+    for (const scope of scopes) this.#of(scope).waited.push(bucketOf(durationMs));
   }
 
   ran(scopes: readonly Scope[], durationMs: number): void {
-    for (const scope of scopes) this.#add(scope, { runMs: { [bucketOf(durationMs)]: 1 } });
+    for (const scope of scopes) this.#of(scope).ran.push(bucketOf(durationMs));
   }
 
   /** What `ran` counts, by type. @param now by the store's clock */
   ranType(scopes: readonly Scope[], type: string, durationMs: number, now: number): void {
-    for (const scope of scopes) this.#add(scope, { runs: new Map([[type, oneRun(durationMs, now)]]) });
+    for (const scope of scopes) this.#of(scope).runs.push({ type, durationMs, at: now });
   }
 
   write(tx: Transaction, shard: number): void {
-    for (const { scope, change } of this.#changes.values()) {
-      const key = tallyKey(scope, shard);
-      const before = tx.get(key)?.value as KeptTally | undefined;
-      tx.put(key, keep(before ? addTallies(tallyOf(before), change) : change));
+    for (const change of this.#changes.values()) {
+      const key = tallyKey(change.scope, shard);
+      tx.put(key, changed((tx.get(key)?.value ?? {}) as KeptTally, change));
     }
   }
+}
+
+/** Adds to a place in a row of counts, which may end before it. */
+function addAt(counts: number[], place: number, by: number): void {
+  while (counts.length <= place) counts.push(0);
+  counts[place] = (counts[place] ?? 0) + by;
+}
+
+function changed(kept: KeptTally, { status, events, done, waited, ran, runs }: Change): KeptTally {
+  return {
+    ...kept,
+    ...(status.length === 0 ? {} : { status: keptSum(kept.status, status) }),
+    ...(events.length === 0 ? {} : { events: keptSum(kept.events, events) }),
+    ...(done.length === 0 ? {} : { done: done.reduce(keptDone, kept.done ?? []) }),
+    ...(waited.length === 0 ? {} : { waitMs: waited.reduce(keptBucket, kept.waitMs ?? []) }),
+    ...(ran.length === 0 ? {} : { runMs: ran.reduce(keptBucket, kept.runMs ?? []) }),
+    ...(runs.length === 0 ? {} : { runs: keptRuns(kept.runs, runs) }),
+  };
+}
+
+function keptSum(a: readonly number[] = [], b: readonly number[]): number[] {
+  const sum = [...a];
+  for (const [at, by] of b.entries()) if (by !== 0) addAt(sum, at, by);
+  return sum;
+}
+
+/** One more done in a minute, which may be before the last. */
+function keptDone(kept: readonly number[], minute: number): readonly number[] {
+  const [last = minute, ...counts] = kept;
+  const sum = plusDone({ minute: last, counts }, { minute, counts: [1] });
+  return sum ? [sum.minute, ...sum.counts] : kept;
+}
+
+function keptBucket(kept: readonly number[], bucket: number): readonly number[] {
+  const [first, ...counts] = kept;
+  if (first === undefined) return [bucket, 1];
+  if (bucket < first) return [bucket, 1, ...Array<number>(first - bucket - 1).fill(0), ...counts];
+  addAt(counts, bucket - first, 1);
+  return [first, ...counts];
+}
+
+function keptRuns(kept: KeptTally["runs"], added: Change["runs"]): NonNullable<KeptTally["runs"]> {
+  const runs = new Map(runsOf(kept));
+  for (const { type, durationMs, at } of added) {
+    const before = runs.get(type);
+    const one = oneRun(durationMs, at);
+    runs.set(type, before ? addRuns(before, one) : one);
+  }
+  const sum: { [type: string]: readonly number[] } = {};
+  for (const [type, { count, meanMs, m2, lastAt }] of stillKept(runs)) sum[type] = [count, meanMs, m2, lastAt];
+  return sum;
+}
+
+function runsOf(kept: KeptTally["runs"] = {}): RunsByType {
+  const runs = new Map<string, RunStats>();
+  for (const [type, [count = 0, meanMs = 0, m2 = 0, lastAt = 0]] of Object.entries(kept)) {
+    runs.set(type, { count, meanMs, m2, lastAt });
+  }
+  return runs;
 }
 
 /** The sum over all rows of each scope, in the order asked. */

@@ -15,6 +15,7 @@ import {
 } from "./assignment.ts";
 import { type RunHistory, readRunHistory } from "./estimate.ts";
 import { heldTasks } from "./held-tasks.ts";
+import { taskOf } from "./kept-task.ts";
 import { findAssignee } from "./task-assignees.ts";
 import { assigneeKey, indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
 import { QUEUES_MAX, type Queue, queueName, queueOf } from "./task-queue.ts";
@@ -211,7 +212,7 @@ async function present(
 async function storedTasks(store: Store, ids: readonly string[]): Promise<StoredTask[]> {
   if (ids.length === 0) return [];
   const found = await store.getMany(ids.map(taskKey));
-  return found.flatMap((entry) => (entry ? [entry.value as StoredTask] : []));
+  return found.flatMap((entry) => (entry ? [taskOf(entry.value)] : []));
 }
 
 /** @throws SwarmError invalid_argument */

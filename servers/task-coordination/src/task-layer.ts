@@ -4,7 +4,7 @@
  *
  * | key | value | why |
  * |---|---|---|
- * | `task/<id>` | StoredTask | the truth |
+ * | `task/<id>` | StoredTask, as kept-task.ts writes it | the truth |
  * | `task-ready/<queue>/<rank>/<seq>/<id>` | IndexEntry | available, in the order of claiming |
  * | `task-wready/<workflow's queue>/<rank>/<seq>/<id>` | IndexEntry | the same within one workflow |
  * | `task-live/lease/<lease end>/<id>` | LeaseEntry | claimed and working, by the end of the lease; what an agent holds: held-tasks.ts |
@@ -31,6 +31,7 @@
  */
 import { assert, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Entry, ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
+import { keepTask, taskOf } from "./kept-task.ts";
 import { keepQueue, QUEUES_PREFIX } from "./queue-directory.ts";
 import { agentScope, type Scope, swarmScope, TallyChanges, type TallyEvent, workflowScope } from "./tally.ts";
 import { releaseTaskFiles } from "./task-files.ts";
@@ -255,7 +256,8 @@ export class TaskTransaction {
 
   find(id: string): StoredTask | undefined {
     if (this.#known.has(id)) return this.#known.get(id);
-    const task = this.tx.get(taskKey(id))?.value as StoredTask | undefined;
+    const entry = this.tx.get(taskKey(id));
+    const task = entry && taskOf(entry.value);
     this.#known.set(id, task);
     return task;
   }
@@ -380,7 +382,7 @@ export class TaskTransaction {
     if (before && isHeld(before) && !isHeld(after)) releaseTaskFiles(this.tx, before);
     this.#fan(before, after);
     this.#tally.moved(this.#scopes(after), before?.status, after.status);
-    this.tx.put(taskKey(after.id), after);
+    this.tx.put(taskKey(after.id), keepTask(after));
     this.#known.set(after.id, after);
     if (before && after.workflowId !== undefined) this.#noteMove(after.workflowId, before, after);
   }

@@ -3,6 +3,7 @@ import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import { type Json, PAGE_DEFAULT, PAGE_MAX, SwarmError } from "@mcp-swarm/core";
 import { type Entry, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
 import { HELD_LOOKED_AT_MAX } from "./held-tasks.ts";
+import { taskOf } from "./kept-task.ts";
 import { indexEntry, type LeaseEntry, prefixes, statusPrefix, taskKey } from "./task-layer.ts";
 import { mayTake, type Queue, queueName, type Worker } from "./task-queue.ts";
 import {
@@ -57,7 +58,7 @@ export interface AvailableTasks extends Worker {
 }
 
 function stored(entry: Entry | undefined): StoredTask | undefined {
-  return entry?.value as StoredTask | undefined;
+  return entry && taskOf(entry.value);
 }
 
 async function storedTasks(store: Store, ids: readonly string[]): Promise<(StoredTask | undefined)[]> {

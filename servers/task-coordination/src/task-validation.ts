@@ -1,10 +1,12 @@
 /** Whether a task could be added, and what speaks against it: found out without adding it. */
+
 import { findConflicts, normalizeGlobs } from "@mcp-swarm/coordination";
 import { type Json, SwarmError } from "@mcp-swarm/core";
 import { type Call, type LiveAgent, listLiveAgents } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
 import { canDo } from "./assignment.ts";
 import { estimateTask, type TaskEstimate } from "./estimate.ts";
+import { taskOf } from "./kept-task.ts";
 import { type NewTask, specOf } from "./new-task.ts";
 import { taskKey } from "./task-layer.ts";
 import { checkTaskId, type StoredTask } from "./task-record.ts";
@@ -116,7 +118,10 @@ async function dependenciesOf(store: Store, task: NewTask): Promise<{ id: string
   const ids = [...new Set(task.dependencies ?? [])].map(checkTaskId);
   if (ids.length === 0) return [];
   const found = await store.getMany(ids.map(taskKey));
-  return ids.map((id, at) => ({ id, found: found[at]?.value as StoredTask | undefined }));
+  return ids.map((id, at) => {
+    const entry = found[at];
+    return { id, found: entry && taskOf(entry.value) };
+  });
 }
 
 async function missingDependencies(store: Store, task: NewTask): Promise<Problem[]> {

@@ -10,6 +10,7 @@ import { SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { ordered, prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
 import { heldTasks } from "./held-tasks.ts";
+import { taskOf } from "./kept-task.ts";
 import { taskKey } from "./task-layer.ts";
 import type { StoredTask } from "./task-record.ts";
 
@@ -144,7 +145,7 @@ export class WorkerSlots {
       const tasks = ids.length === 0 ? [] : await store.getMany(ids.map(taskKey));
       tasksOf.set(
         holder,
-        tasks.flatMap((entry) => (entry ? [entry.value as StoredTask] : [])),
+        tasks.flatMap((entry) => (entry ? [taskOf(entry.value)] : [])),
       );
     }
     const workers = taken.map((slot): Worker => {

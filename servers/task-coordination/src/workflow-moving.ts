@@ -5,6 +5,7 @@
  */
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
 import { type KeyRange, prefixRange, type Store, type TransactOptions } from "@mcp-swarm/store";
+import { taskOf } from "./kept-task.ts";
 import { swarmScope, tallyKey, workflowScope } from "./tally.ts";
 import {
   fanoutKey,
@@ -168,7 +169,7 @@ async function prefetchOf(store: Store, workflowId: string, context: TaskContext
     (await Promise.all(ranges.map((range) => store.scan(range)))).flat().map((entry) => indexEntry(entry).id);
   const cutOff = (await idsIn(behindCuts)).slice(0, CUT_OFF_MAX);
   const ids = [...new Set([...cuts.map(({ id }) => id), ...cutOff, ...(await idsIn(moved))])];
-  const found = (await store.getMany(ids.map(taskKey))).flatMap((entry) => (entry ? [entry.value as StoredTask] : []));
+  const found = (await store.getMany(ids.map(taskKey))).flatMap((entry) => (entry ? [taskOf(entry.value)] : []));
   const dependencies = new Set(found.flatMap((task) => task.dependencies));
   return {
     prefetch: {

@@ -1,7 +1,9 @@
 /** Workflows as callers read them: how far they are, what failed, what waits, and what their tasks brought. */
+
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import { type Json, PAGE_DEFAULT, PAGE_MAX, SwarmError } from "@mcp-swarm/core";
 import { prefixRange, type Store } from "@mcp-swarm/store";
+import { taskOf } from "./kept-task.ts";
 import { openTasks, readTally, workflowScope } from "./tally.ts";
 import { indexEntry, prefixes, taskKey, workflowKey } from "./task-layer.ts";
 import { withBlockers } from "./task-reading.ts";
@@ -77,7 +79,7 @@ function checkLimit(limit: number = PAGE_DEFAULT): number {
 }
 
 async function storedTasks(store: Store, ids: readonly string[]): Promise<(StoredTask | undefined)[]> {
-  return ids.length === 0 ? [] : (await store.getMany(ids.map(taskKey))).map((entry) => entry?.value as StoredTask | undefined);
+  return ids.length === 0 ? [] : (await store.getMany(ids.map(taskKey))).map((entry) => entry && taskOf(entry.value));
 }
 
 /** @throws SwarmError not_found, invalid_argument */

@@ -1,9 +1,11 @@
 /** Workflows as hosts see them: several server processes over one store. */
+
 import { openStore, prefixRange, SCAN_LIMIT_MAX } from "@mcp-swarm/store";
 import { describe, expect, test } from "vitest";
 import { census, ENGINES } from "../../../test/faults/engines.ts";
 import { verifies } from "../../../test/requirements.ts";
 import { eventually, Host } from "../../../test/support/host.ts";
+import { taskOf } from "../src/kept-task.ts";
 
 interface Workflow {
   id: string;
@@ -175,9 +177,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
           async () => (await store.scan(prefixRange("workflow-moving/", 1))).length === 0,
         );
         expect(await store.scan(prefixRange("workflow-open/", 1))).toEqual([]);
-        const tasks = (await store.scan(prefixRange("task/", SCAN_LIMIT_MAX))).map(
-          ({ value }) => value as unknown as { workflowId: string; status: string; endedAt: number; rollbackOf?: string },
-        );
+        const tasks = (await store.scan(prefixRange("task/", SCAN_LIMIT_MAX))).map(({ value }) => taskOf(value));
         for (const { id, compensate } of flows) {
           const { workflow } = await statusOf(planner, id);
           const own = tasks.filter(({ workflowId }) => workflowId === id);
@@ -189,7 +189,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
             ...(compensate ? { rolledBack: done, failedTasks: 1 } : { success: true, failedTasks: 0 }),
           });
           // in the very commit of its last task
-          expect(workflow.endedAt, id).toBe(Math.max(...own.map(({ endedAt }) => endedAt)));
+          expect(workflow.endedAt, id).toBe(Math.max(...own.map(({ endedAt = 0 }) => endedAt)));
         }
       } finally {
         await store.close();

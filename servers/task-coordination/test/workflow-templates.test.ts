@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
-import type { StoredTask } from "../src/task-record.ts";
+import { taskOf } from "../src/kept-task.ts";
 import { fillJson, fillText, type NewTemplate, parameterValues, type TemplateParameter } from "../src/workflow-template.ts";
 import { swarm } from "./support/swarm.ts";
 
@@ -50,7 +50,7 @@ async function fill(parameters: Record<string, unknown>) {
     parameters: parameters as Record<string, string>,
   });
   const stored = await store.getMany(tasks.map(({ id }) => `task/${id}`));
-  return { workflow, tasks: stored.map((entry) => entry?.value as StoredTask) };
+  return { workflow, tasks: stored.flatMap((entry) => (entry ? [taskOf(entry.value)] : [])) };
 }
 
 describe("templates", () => {
