@@ -105,7 +105,7 @@ describe("the census of a store of tasks", () => {
     for (const [key, value] of [
       ["task-ready/q/1/2/ghost", { id: "ghost", refs: [] }],
       ["task-live/lease/1/available", { id: "available", by: "builder", refs: [] }],
-      ["task-fanout/ghost", 1],
+      ["task-live/fanout/ghost", 1],
       ["task-live/tally/03", { status: [0, 0, 0, 0, 0, 1] }],
       ["task-live/tally/04", { events: [0, 1] }],
       ["task-live/agent/ghost", { events: [0, 0, 1] }],

@@ -159,8 +159,9 @@ function wantedIndexes(tasks: ReadonlyMap<string, StoredTask>): Map<string, stri
 }
 
 const LEASES = "task-live/lease/";
+const FANOUT = "task-live/fanout/";
 /** Kept beside the records, and no index of them. */
-const NO_INDEX = /^task-(live\/(tally|agent)|tally|queue|queues|fanout|assignee)\//;
+const NO_INDEX = /^task-(live\/(agent|fanout|tally)|tally|queue|queues|assignee)\//;
 
 function indexProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<string, StoredTask>): string[] {
   const wanted = wantedIndexes(tasks);
@@ -185,9 +186,9 @@ function indexProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<st
   }
   const waiting: Counts = {};
   for (const task of tasks.values()) {
-    if (!ENDED.includes(task.status)) for (const id of task.open) add(waiting, `task-fanout/${segment(id)}`);
+    if (!ENDED.includes(task.status)) for (const id of task.open) add(waiting, `${FANOUT}${segment(id)}`);
   }
-  const fanout = Object.fromEntries([...rows].filter(([key]) => key.startsWith("task-fanout/")));
+  const fanout = Object.fromEntries([...rows].filter(([key]) => key.startsWith(FANOUT)));
   if (!isDeepStrictEqual(waiting, fanout)) wrong.push(`How many wait for a task: ${told(waiting)}, kept ${told(fanout)}`);
   return wrong.slice(0, TOLD_MAX);
 }
@@ -198,8 +199,8 @@ function indexProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<st
 function scopeOf(key: string): string | undefined {
   const [namespace, first, second = ""] = key.split("/");
   if (namespace === "task-tally") return first;
-  if (namespace !== "task-live" || first === "lease") return undefined;
-  return first === "tally" ? "swarm" : `agent.${second}`;
+  if (namespace !== "task-live") return undefined;
+  return first === "tally" ? "swarm" : first === "agent" ? `agent.${second}` : undefined;
 }
 
 function tallyProblems(rows: ReadonlyMap<string, unknown>, tasks: ReadonlyMap<string, StoredTask>): string[] {

@@ -13,7 +13,7 @@
  * | `task-ended/<status>/<end>/<id>` | IndexEntry | done, failed, cancelled, by their end |
  * | `task-held/<workflow>/<seq>/<id>` | IndexEntry | blocked by nothing but its workflow, which does not run |
  * | `task-dependents/<dependency>/<id>` | IndexEntry | open tasks that depend on another, done or not |
- * | `task-fanout/<dependency>` | number | how many open tasks still wait for it |
+ * | `task-live/fanout/<dependency>` | number | how many open tasks still wait for it |
  * | `task-deadline/<deadline>/<id>` | IndexEntry | open tasks with a deadline |
  * | `task-all/<seq>/<id>` | IndexEntry | all, in order of creation |
  * | `task-workflow/<workflow>/<seq>/<id>` | IndexEntry | those of a workflow, in order of creation |
@@ -25,9 +25,9 @@
  *
  * Each task is in exactly one of ready, lease, delay, blocked and ended. Queues: queue-directory.ts. Counts and run times: tally.ts.
  *
- * Under `task-live/` is what nearly every claim and every completion writes: leases and counts. They are few and short, so most
- * of such a commit's rows share a page of an engine that writes pages. Nobody scans `task-live/` as a whole: an engine that
- * locks what was scanned would make all claims wait.
+ * Under `task-live/` is what nearly every claim and every completion writes, leases and counts, and what every completion looks
+ * up in vain unless tasks wait. These rows are few and short, so most of such a commit's rows share a page of an engine that
+ * writes pages. Nobody scans `task-live/` as a whole: an engine that locks what was scanned would make all claims wait.
  */
 import { assert, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Entry, ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
@@ -82,7 +82,7 @@ export const prefixes = {
 export type Assignee = { readonly agentId: string };
 
 export const assigneeKey = (agentId: string): string => `${prefixes.assignees}${segment(agentId)}`;
-export const fanoutKey = (id: string): string => `task-fanout/${segment(id)}`;
+export const fanoutKey = (id: string): string => `task-live/fanout/${segment(id)}`;
 
 /** Digits for the depth of a task; larger workflows than these count do not fit a store. */
 const DEPTH_DIGITS = 8;

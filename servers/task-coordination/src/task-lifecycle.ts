@@ -80,7 +80,9 @@ export function complete(tasks: TaskTransaction, task: StoredTask, by: string, o
     { status: "done", endedAt: tasks.now, error: undefined, ...(output === undefined ? {} : { output }) },
     { event: "done", by },
   );
-  for (const dependent of tasks.dependents(task.id)) {
+  // as long as it was not done, every open task that depends on it waited for it
+  const dependents = tasks.waiting(task.id) > 0 ? tasks.dependents(task.id) : [];
+  for (const dependent of dependents) {
     const open = dependent.open.filter((id) => id !== task.id);
     if (open.length > 0) tasks.narrow(dependent, open);
     else {
