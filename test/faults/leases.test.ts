@@ -1,5 +1,5 @@
 /** Holders that die, sleep past their lease, or live on without a word. */
-
+import { setTimeout as pause } from "node:timers/promises";
 import { openStore, type Store } from "@mcp-swarm/store";
 import { describe, expect, inject, test } from "vitest";
 import { taskOf } from "../../servers/task-coordination/src/kept-task.ts";
@@ -16,6 +16,9 @@ const GRACE_MS = 1_000;
 const LEASES_LIVED = 6;
 const TIMEOUT_MS = 3 * LEASE_MS;
 const WAIT_MS = 20_000;
+/** How soon a write gets through when no one is stopped within a commit, and how often a stop may hit one. */
+const PROBE_MS = 1_500;
+const STOPS_MAX = 5;
 const PAUSES = size(4, 60);
 const DEATHS = size(3, 40);
 
@@ -36,6 +39,21 @@ function refused(answer: ToolAnswer): void {
   expect(answer.text).toMatch(/^failed_precondition: /);
 }
 
+/**
+ * Stops a process at a moment at which it commits nothing: one that is stopped within a commit keeps SQLite's lock, and with
+ * it everybody from writing, until it goes on or ends.
+ */
+async function stop(pid: number, store: Store): Promise<void> {
+  for (let tries = 0; tries < STOPS_MAX; tries++) {
+    process.kill(pid, "SIGSTOP");
+    const written = store.transact((tx) => tx.delete("probe/nothing")).then(() => true);
+    if (await Promise.race([written, pause(PROBE_MS, false)])) return;
+    process.kill(pid, "SIGCONT");
+    await written;
+  }
+  throw new Error(`Process ${pid} was within a commit each of ${STOPS_MAX} times it was stopped`);
+}
+
 describe.each(ENGINES)("$name", ({ meet }) => {
   test.concurrent.each([
     { who: "another agent", second: "second" },
@@ -50,7 +68,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
       const taskId = `task-${round}`;
       await heir.call("add_task", { id: taskId, description: "to be taken over" });
       const { fencingToken } = await sleeper.call<{ fencingToken: number }>("claim_task", { taskId });
-      process.kill(sleeper.pid, "SIGSTOP");
+      await stop(sleeper.pid, store);
       // these wait in the pipe, and are the first that the server reads when it wakes
       const late = [
         sleeper.try("update_task", { taskId, status: "done", output: "stale", fencingToken }),
