@@ -61,6 +61,7 @@ describe.each(SERVERS)("the bin of %s", (server) => {
       [["--nonsense"], {}, /--nonsense/],
       [["nonsense"], {}, /nonsense|arguments/],
       [["--where"], { SWARM_LEASE_MS: "soon" }, /^SWARM_LEASE_MS: /],
+      [["--where"], { SWARM_STORE: "mysql://x" }, /^The store's URL begins with no scheme that is known\. Write sqlite:/],
       [[], { SWARM_LEASE_MS: "5" }, /^SWARM_LEASE_MS: /],
       [[], { SWARM_DURABILITY: "none" }, /^SWARM_DURABILITY: /],
       [[], { SWARM_WORKER_SLOTS: "1e9" }, /^SWARM_WORKER_SLOTS: /],

@@ -31,8 +31,9 @@ await orExplain(async () => {
     .parse()
     .opts<{ http: string; where?: boolean }>();
   const config = readConfig(process.env, process.cwd());
-  if (options.where) return void process.stdout.write(`${shownStore(config.storeUrl)}\n`);
+  if (options.where) return void process.stdout.write(`${await shownStore(config.storeUrl)}\n`);
 
+  const store = await shownStore(config.storeUrl);
   const swarm = new SwarmProcess(config, "gateway");
   const mounts = new Map(definitions.map((definition) => [`/${definition.name}/mcp`, new MountedServer(definition, swarm)]));
   const serving = await serveHttp(mounts, swarm, parseAddress(options.http));
@@ -40,7 +41,7 @@ await orExplain(async () => {
     mountingHelp(
       definitions.map(({ name }) => name),
       serving.url,
-      shownStore(config.storeUrl),
+      store,
     ),
   );
   process.stdout.write(`\nMCP Swarm gateway is running at ${serving.url}. Stop it with Ctrl-C.\n`);

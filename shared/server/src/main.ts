@@ -25,7 +25,7 @@ export async function runServer<D extends Domain>(definition: ServerDefinition<D
     const command = args.length === 0 ? { selection: {} } : await (await import("./command-line.ts")).parse(definition, args);
     if (!command) return; // another command was asked for, and has run
     const config = readConfig(process.env, process.cwd());
-    if (command.where) return void process.stdout.write(`${shownStore(config.storeUrl)}\n`);
+    if (command.where) return void process.stdout.write(`${await shownStore(config.storeUrl)}\n`);
     await serve(definition, command, config);
   });
 }
@@ -106,7 +106,8 @@ export async function orExplain(run: () => Promise<void>): Promise<void> {
   }
 }
 
-/** A store's URL without its password. */
-export function shownStore(url: string): string {
-  return url.replace(/^(postgres(?:ql)?:\/\/[^:@/]+):[^@]*@/, "$1:***@");
+/** Where a store is, without its password. @throws SwarmError invalid_argument for a URL that no engine takes */
+export async function shownStore(url: string): Promise<string> {
+  const { where } = await import("@mcp-swarm/store/commands");
+  return where(url).location;
 }

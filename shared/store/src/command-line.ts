@@ -137,3 +137,5 @@ function sweepWords({ expired, retained }: SweepReport): string {
 }
 
 export type { Sweeper } from "./commands.ts";
+
+export { where };
