@@ -8,7 +8,7 @@ import { Host, type HostOptions, type ToolAnswer } from "../support/host.ts";
 import type { TaskCensus } from "../support/task-invariants.ts";
 
 /** Words that no answer may hold: locks and retries are never the model's problem. */
-export const LOCK_WORDS = /\block(s|ed|ing)?\b|busy|deadlock|serializ|SQLITE|40001|40P01/i;
+export const LOCK_WORDS = /\block(s|ed|ing)?\b|busy|deadlock|serializ|SQLITE|\b(40001|40P01)\b/i;
 
 export type Outcome = "done" | "failed" | "available";
 
