@@ -59,15 +59,23 @@ export class SwarmProcess {
       leaseMs: this.config.leaseMs,
       onError: (error) => this.log.warn({ err: error }, "The presence of this process was not renewed"),
     });
-    if (this.#agentId) await presence.announce({ agentId: this.#agentId(), processId: this.processId });
+    try {
+      if (this.#agentId) await presence.announce({ agentId: this.#agentId(), processId: this.processId });
+    } catch (error) {
+      await store.close(); // the next call opens it anew
+      throw error;
+    }
     return { store, presence };
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     const ground = await this.#ground?.catch(() => undefined); // a failed opening was logged and holds nothing
-    await ground?.presence.leave();
-    await ground?.store.close();
-    await this.log.flush();
+    try {
+      await ground?.presence.leave();
+    } finally {
+      await ground?.store.close();
+      await this.log.flush();
+    }
   }
 }

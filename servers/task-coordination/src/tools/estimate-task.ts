@@ -23,7 +23,7 @@ export const estimated = fields.shared(() => ({
 export const estimateTask = defineTool({
   name: "estimate_task",
   title: "Estimate a task",
-  description: "Predicts from past runs how long a task runs, and waits before: of a task, or of a type and agent.",
+  description: "Predicts from past runs how long a task will wait and run: name a task, or a type and an agent.",
   toolset: "tasks",
   operation: "task:read",
   resource: ({ taskId }) => `task/${taskId ?? "*"}`,

@@ -33,7 +33,7 @@ export const validateTask = defineTool({
   name: "validate_task",
   title: "Check a task",
   description:
-    "Checks a task as add_task would and adds nothing: problems, warnings, such as that nobody could do it, an estimate.",
+    "Checks a task as add_task would but adds nothing; answers problems, warnings (such as that nobody can do it) and an estimate.",
   toolset: "tasks",
   operation: "task:read",
   resource: () => "task/*",
