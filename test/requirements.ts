@@ -170,6 +170,112 @@ export const requirements = {
     source: "P",
     behaviour: "A claim may reserve the task's files in the same commit; an overlapping claim waits or is told whose they are.",
   },
+  "COMM-01": {
+    source: "F 3.1, 3.2",
+    behaviour:
+      "Agents register with type, capabilities and configuration, are listed by type, capability and status, and report health and load; an agent whose process died is offline within its lease.",
+  },
+  "COMM-02": {
+    source: "D, F 1.2",
+    behaviour:
+      "update_agent_status keeps an agent's coordination record: status, session, role, task, results, dependencies, load.",
+  },
+  "COMM-03": {
+    source: "F 2.1, 5.1",
+    behaviour:
+      "send_message carries type, payload, priority, correlation, expiry and a time before which it is not delivered; an unknown receiver is refused unless a mailbox is asked for.",
+  },
+  "COMM-04": {
+    source: "F 5.1",
+    behaviour:
+      "broadcast_message reaches all agents, a type, a capability, a topic or a workflow, and counts delivered and failed; who joins later gets only what a topic keeps.",
+  },
+  "COMM-05": {
+    source: "F 5.1",
+    behaviour:
+      "get_messages gives high priority first, then in order sent, by filter, waiting if asked; one sender's order never breaks.",
+  },
+  "COMM-06": {
+    source: "P",
+    behaviour:
+      "Delivery is at least once: unacknowledged messages come again with growing delay, then become dead letters that can be listed and redelivered; acknowledging is done, later or reject.",
+  },
+  "COMM-07": {
+    source: "F 3.1, P",
+    behaviour:
+      "Subscriptions to topics, filtered by type, sender and capability, keep a durable cursor and can replay from a time or the start.",
+  },
+  "COMM-08": {
+    source: "F 3.2",
+    behaviour: "request_reply answers with the correlated reply or deadline_exceeded; a late reply still reaches the inbox.",
+  },
+  "COMM-09": { source: "P", behaviour: "Threads and full-text search over what the caller may read." },
+  "COMM-10": {
+    source: "N",
+    behaviour:
+      "The inbox is a resource with updates in both protocol eras; --channel pushes new messages into a session, and the inbox stays the truth.",
+  },
+  "COMM-11": { source: "N", behaviour: "A message sent in one process wakes a waiting reader in another." },
+  "COMM-12": {
+    source: "N",
+    behaviour:
+      "from, verified, sentAt and hops of a message are set by the server; a hop limit and a rate per sender stop loops and floods.",
+  },
+  "COMM-13": { source: "P", behaviour: "An inbox of 100,000 messages stays fast; expiry and retention prune it." },
+  "COMM-14": {
+    source: "P",
+    behaviour: "Messages that ask for acknowledgement and have none in time are listed for their sender and their receiver.",
+  },
+  "STATE-01": {
+    source: "F 2.2, 3.1",
+    behaviour:
+      "Values are set, read (also as of a revision), deleted and listed in the scopes global, session, agent and workflow, never from a stale cache.",
+  },
+  "STATE-02": {
+    source: "D",
+    behaviour: "The writer or the key's policy chooses how a conflict ends: reject, overwrite or merge (RFC 7396).",
+  },
+  "STATE-03": {
+    source: "P",
+    behaviour:
+      "patch_state applies JSON Patch (RFC 6902), merge patch, increment or append atomically and within a bound of size.",
+  },
+  "STATE-04": { source: "P", behaviour: "transact_state checks and writes up to 100 keys, all or nothing." },
+  "STATE-05": { source: "P", behaviour: "wait_for_state misses no change of a key or prefix between two calls." },
+  "STATE-06": {
+    source: "F 3.1, 4.2",
+    behaviour: "State is a resource with updates in both protocol eras; observers get the old and the new value.",
+  },
+  "STATE-07": { source: "P", behaviour: "The last revisions of a key are kept with who and when; one can be restored." },
+  "STATE-08": {
+    source: "P, N",
+    behaviour:
+      "Locks have a fair queue, a strictly increasing fencing token, shared and exclusive modes, and end with their holder.",
+  },
+  "STATE-09": {
+    source: "N",
+    behaviour: "A write that carries a lock's fencing token lands only while that holding lasts, checked in the same commit.",
+  },
+  "STATE-10": {
+    source: "P",
+    behaviour: "elect_leader gives a group one leader with a term; after its death the next candidate leads within lease + 1 s.",
+  },
+  "STATE-11": { source: "P", behaviour: "Histories of values, compare-and-set and locks from 8 processes are linearizable." },
+  "STATE-12": {
+    source: "P",
+    behaviour:
+      "Files are reserved by globs whose overlap is decided, not guessed; one path from two worktrees is one file; tasks' claims and reservations share one table.",
+  },
+  "STATE-13": {
+    source: "F 6.1",
+    behaviour:
+      "get_context fits what an agent must know into a budget of tokens and says what was reduced, why, by how much, and how to read the rest.",
+  },
+  "STATE-14": {
+    source: "D",
+    behaviour: "The views agent_coordination and task_distribution can be read with plain SQL on SQLite and PostgreSQL.",
+  },
+  "STATE-15": { source: "N", behaviour: "Values up to 1 MiB; with 1,000,000 keys a prefix list costs the same as with few." },
 } satisfies Record<string, Requirement>;
 
 export type RequirementId = keyof typeof requirements;

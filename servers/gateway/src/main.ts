@@ -1,3 +1,4 @@
+import { definition as agentComm } from "@mcp-swarm/agent-comm";
 import {
   closeWithin,
   type Domain,
@@ -11,6 +12,7 @@ import {
   shownStore,
 } from "@mcp-swarm/server";
 import { parseAddress, serveHttp } from "@mcp-swarm/server/http";
+import { definition as sharedState } from "@mcp-swarm/shared-state";
 import { definition as taskCoordination } from "@mcp-swarm/task-coordination";
 import { Command } from "commander";
 import { mountingHelp } from "./mounting-help.ts";
@@ -18,7 +20,7 @@ import { mountingHelp } from "./mounting-help.ts";
 /** The port of the gateway unless PORT or --http says another. */
 const PORT_DEFAULT = "3335";
 
-const definitions = [taskCoordination] as unknown as ServerDefinition<Domain>[];
+const definitions = [taskCoordination, agentComm, sharedState] as unknown as ServerDefinition<Domain>[];
 
 await orExplain(async () => {
   const options = new Command("mcp-swarm-gateway")

@@ -1,0 +1,18 @@
+import { packageVersion, type ServerDefinition } from "@mcp-swarm/server";
+import { type CommServer, openCommServer } from "./open.ts";
+import { tools } from "./tools/index.ts";
+
+export const definition: ServerDefinition<CommServer> = {
+  name: "agent-comm",
+  title: "MCP Swarm: messages",
+  version: packageVersion(import.meta.url),
+  instructions: "",
+  toolsets: {
+    agents: "who is there, what each can do and is doing",
+    messages: "send, receive, acknowledge, ask and answer",
+    topics: "broadcasts, topics and subscriptions",
+    threads: "conversations, search and what is overdue",
+  },
+  tools,
+  open: openCommServer,
+};
