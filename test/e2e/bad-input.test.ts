@@ -8,22 +8,13 @@ import { RawHost } from "../support/bin.ts";
 import { lookInto } from "../support/content.ts";
 import { Host, type ToolListing, temporaryFolder } from "../support/host.ts";
 import { SERVERS } from "../support/servers.ts";
+import { proofOf } from "./proofs/index.ts";
 
 /** Bad inputs for each tool; SWARM_TEST_LONG multiplies them. */
 const INPUTS_PER_TOOL = process.env.SWARM_TEST_LONG ? 2_000 : 200;
 const ERROR_CHARS_MAX = 2_000;
 const INVALID_PARAMS = -32_602;
 const INVALID_REQUEST = -32_600;
-
-/** So that there is something to change: calls before the bad ones. */
-const SETUP: Record<string, readonly (readonly [string, string])[]> = {
-  "task-coordination": [
-    ["add_task", '{"id":"a1","description":"Work"}'],
-    ["add_task", '{"id":"a2","description":"Claimed work"}'],
-    ["claim_task", '{"taskId":"a2"}'],
-    ["claim_worker_slot", "{}"],
-  ],
-};
 
 describe.each(SERVERS)("%s", (server) => {
   test(`refuses ${INPUTS_PER_TOOL} bad inputs for each tool, names the field, changes nothing and lives on`, {
@@ -34,7 +25,9 @@ describe.each(SERVERS)("%s", (server) => {
     const env = { SWARM_STORE: folder.store, SWARM_AGENT: "a1", SWARM_LEASE_MS: "3600000", SWARM_DURABILITY: "normal" };
     await using raw = new RawHost(server, env);
     await raw.initialize();
-    for (const [tool, json] of SETUP[server] ?? []) expect((await raw.callText(tool, json)).result?.isError, tool).not.toBe(true);
+    for (const [tool, args] of proofOf(server).setup) {
+      expect((await raw.callText(tool, JSON.stringify(args))).result?.isError, tool).not.toBe(true);
+    }
     const listed = await raw.ask("tools/list", {});
     const tools = (listed.result?.tools ?? []) as ToolListing[];
     expect(tools.length).toBeGreaterThan(5);

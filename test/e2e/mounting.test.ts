@@ -4,26 +4,18 @@ import { verifies } from "../requirements.ts";
 import { startServerHttp } from "../support/bin.ts";
 import { ERAS, Host, temporaryFolder } from "../support/host.ts";
 import { SERVERS } from "../support/servers.ts";
-
-/** A call that each server answers, changing something, and one that reads it back from another host. */
-const ROUND_TRIPS: Record<string, (writer: Host, reader: Host, mark: string) => Promise<void>> = {
-  "task-coordination": async (writer, reader, mark) => {
-    await writer.call("add_task", { id: mark, description: `Work of ${mark}` });
-    const { task } = await reader.call<{ task: { description: string; createdBy: string } }>("get_task", { taskId: mark });
-    expect(task).toMatchObject({ description: `Work of ${mark}`, createdBy: writer.agent });
-  },
-};
+import { proofOf } from "./proofs/index.ts";
 
 test("every server has a round trip to be proven with", () => {
   expect(SERVERS).toContain("task-coordination");
-  expect(Object.keys(ROUND_TRIPS).sort()).toEqual([...SERVERS].sort());
+  for (const server of SERVERS) expect(proofOf(server).roundTrip, server).toBeTypeOf("function");
 });
 
 describe.each(SERVERS)("%s alone", (server) => {
   test("over stdio and over HTTP, every client of both eras sees the same tools and reads what another wrote", async () => {
     verifies("CORE-02");
     using folder = temporaryFolder();
-    const roundTrip = ROUND_TRIPS[server];
+    const proof = proofOf(server);
     await using serving = await startServerHttp(server, { SWARM_STORE: folder.store });
     const hosts: Host[] = [];
     try {
@@ -42,7 +34,7 @@ describe.each(SERVERS)("%s alone", (server) => {
 
       for (const [index, writer] of hosts.entries()) {
         const reader = hosts[(index + 1) % hosts.length] ?? writer;
-        await roundTrip?.(writer, reader, `mark-${index}`);
+        await proof.roundTrip(writer, reader, `mark-${index}`);
       }
     } finally {
       await Promise.all(hosts.map((host) => host.close()));

@@ -6,63 +6,7 @@ import { lookInto } from "../support/content.ts";
 import { eventually, Host, temporaryFolder } from "../support/host.ts";
 import { freshDatabase } from "../support/postgres.ts";
 import { SERVERS } from "../support/servers.ts";
-
-type Call = readonly [tool: string, args: Record<string, unknown>];
-
-interface Write {
-  before: readonly Call[];
-  args: Record<string, unknown>;
-  /** Input of the same tool that means another call. */
-  other: Record<string, unknown>;
-}
-
-const ADD: Call = ["add_task", { id: "@t", description: "Work" }];
-const CLAIM: Call = ["claim_task", { taskId: "@t" }];
-const FLOW: Call = ["create_workflow", { id: "@flow", name: "Flow", tasks: [{ id: "@f1", description: "Build" }] }];
-const RUN: Call = ["execute_workflow", { workflowId: "@flow" }];
-
-/** Each write tool of each server: a call of it that succeeds and changes something. `@` makes ids of its own for each. */
-const WRITES: Record<string, Record<string, Write>> = {
-  "task-coordination": {
-    add_task: { before: [], args: { description: "No id of its own" }, other: { description: "Another" } },
-    add_tasks: {
-      before: [],
-      args: { tasks: [{ description: "A" }, { description: "B" }] },
-      other: { tasks: [{ description: "A" }] },
-    },
-    claim_task: { before: [ADD], args: { taskId: "@t" }, other: { taskId: "other" } },
-    claim_next_task: { before: [ADD, ["add_task", { id: "@u", description: "More work" }]], args: {}, other: { type: "other" } },
-    renew_task: { before: [ADD, CLAIM], args: { taskId: "@t" }, other: { taskId: "other" } },
-    update_task: {
-      before: [ADD, ["add_task", { id: "@u", description: "Next", dependencies: ["@t"] }], CLAIM],
-      args: { taskId: "@t", status: "done", output: { b: 1, a: [2] } },
-      other: { taskId: "@t", status: "done", output: { b: 2, a: [2] } },
-    },
-    reset_failed_task: { before: [ADD, CLAIM], args: { taskId: "@t" }, other: { taskId: "other" } },
-    cancel_task: { before: [ADD], args: { taskId: "@t", reason: "Not needed" }, other: { taskId: "@t" } },
-    claim_worker_slot: { before: [], args: {}, other: { workerId: "child" } },
-    release_worker_slot: { before: [["claim_worker_slot", {}]], args: { slot: 1 }, other: { slot: 2 } },
-    create_workflow: {
-      before: [],
-      args: { name: "New", tasks: [{ description: "A" }] },
-      other: { name: "New", tasks: [{ description: "B" }] },
-    },
-    execute_workflow: { before: [FLOW], args: { workflowId: "@flow" }, other: { workflowId: "other" } },
-    pause_workflow: { before: [FLOW, RUN], args: { workflowId: "@flow" }, other: { workflowId: "other" } },
-    resume_workflow: {
-      before: [FLOW, RUN, ["pause_workflow", { workflowId: "@flow" }]],
-      args: { workflowId: "@flow" },
-      other: { workflowId: "other" },
-    },
-    cancel_workflow: { before: [FLOW], args: { workflowId: "@flow" }, other: { workflowId: "other" } },
-    save_workflow_template: {
-      before: [],
-      args: { id: "@template", name: "Template", tasks: [{ id: "a", description: "A" }] },
-      other: { id: "@template", name: "Template", tasks: [{ id: "a", description: "B" }] },
-    },
-    assign_tasks: { before: [ADD], args: { strategy: "load_balanced" }, other: { strategy: "capability" } },
-  },
-};
+import { proofOf, type WriteProof } from "./proofs/index.ts";
 
 /** So long that no renewal comes between two looks at the store. */
 const ENV = { SWARM_LEASE_MS: "3600000" };
@@ -82,10 +26,10 @@ describe.each(["sqlite", "postgres"])("on %s", (engine) => {
       await using look = await lookInto(store);
       const { tools } = await first.client.listTools();
       const writes = tools.filter(({ annotations }) => annotations?.readOnlyHint === false).map(({ name }) => name);
-      const known = WRITES[server] ?? {};
+      const known = proofOf(server).writes;
       expect(writes.filter((name) => !(name in known))).toEqual([]);
       for (const [index, tool] of writes.entries()) {
-        const write = JSON.parse(JSON.stringify(known[tool]).replaceAll("@", `w${index}-`)) as Write;
+        const write = JSON.parse(JSON.stringify(known[tool]).replaceAll("@", `w${index}-`)) as WriteProof;
         for (const [name, args] of write.before) await first.call(name, args);
         const start = JSON.stringify(await look.content());
         const args = { ...write.args, idempotencyKey: `once only \u{1f511} ${tool}` };

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { Host, type ToolListing, temporaryFolder } from "../support/host.ts";
 import { SERVERS } from "../support/servers.ts";
+import { proofOf } from "./proofs/index.ts";
 
 /** Hosts cut instructions and descriptions at 2 KB. */
 const INSTRUCTIONS_BYTES_MAX = 2_048;
@@ -15,8 +16,9 @@ const DEFINITION_CHARS_MAX = 1_900;
 const TOOLS_MAX = 27;
 
 const VERBS = new Set(
-  `add assign cancel cast check claim create delete elect estimate execute get initiate list pause release renew reserve reset resume
-   reveal save send set submit update validate wait`.split(/\s+/),
+  `acknowledge acquire add assign broadcast cancel cast check claim create delete elect estimate execute get initiate list mark patch
+   pause redeliver register release renew request reserve reset resign restore resume reveal save search send set submit subscribe
+   transact unregister unsubscribe update validate wait`.split(/\s+/),
 );
 
 type Schema = Record<string, unknown>;
@@ -126,7 +128,7 @@ describe.each(SERVERS)("the tools of %s", (server) => {
     verifies("CORE-04");
     expect(tools.length).toBeLessThanOrEqual(TOOLS_MAX);
     for (const { name } of tools) {
-      expect(name).toMatch(/^[a-z]+(_[a-z]+)+$/);
+      expect(name).toMatch(/^([a-z]+(_[a-z]+)+|subscribe|unsubscribe)$/);
       expect([...VERBS], name).toContain(name.split("_")[0]);
     }
     expect(new Set(tools.map(({ name }) => name)).size).toBe(tools.length);
@@ -198,50 +200,6 @@ describe.each(SERVERS)("the tools of %s", (server) => {
   });
 });
 
-/** Calls that make every tool of the server answer once, in order. */
-const STORIES: Record<string, readonly (readonly [tool: string, args: Record<string, unknown>])[]> = {
-  "task-coordination": [
-    ["add_task", { id: "first", description: "One" }],
-    ["add_tasks", { tasks: [{ id: "second", description: "Two", dependencies: ["first"], parameters: { a: [1, null] } }] }],
-    ["claim_worker_slot", {}],
-    ["get_workers", {}],
-    ["claim_next_task", { workerSlot: 1 }],
-    ["renew_task", { taskId: "first" }],
-    ["update_task", { taskId: "first", status: "done", output: { lines: ["x"] } }],
-    ["get_available_tasks", {}],
-    ["claim_task", { taskId: "second" }],
-    ["get_task", { taskId: "second" }],
-    ["get_task", { taskId: "second", field: "description", offset: 1 }],
-    ["reset_failed_task", { taskId: "second" }],
-    ["cancel_task", { taskId: "second" }],
-    ["get_all_tasks", { limit: 1 }],
-    ["release_worker_slot", { slot: 1 }],
-    ["claim_next_task", {}],
-    // what to expect, who is to do it, how it goes
-    ["validate_task", { task: { description: "Three", deadline: 1, requiredCapabilities: ["sing"], dependencies: ["first"] } }],
-    ["validate_task", { task: { title: 7, colour: "red" } }],
-    ["estimate_task", { taskId: "first" }],
-    ["add_task", { id: "third", description: "Three", deadline: 1 }],
-    ["assign_tasks", { strategy: "adaptive" }],
-    ["get_metrics", { scope: "swarm" }],
-    ["get_metrics", { scope: "agent" }],
-    // workflows and templates
-    ["create_workflow", { name: "Release", id: "flow", tasks: [{ id: "flow-1", description: "Build" }] }],
-    ["execute_workflow", { workflowId: "flow" }],
-    ["pause_workflow", { workflowId: "flow" }],
-    ["resume_workflow", { workflowId: "flow" }],
-    ["get_workflow_status", { workflowId: "flow" }],
-    ["list_workflows", {}],
-    ["cancel_workflow", { workflowId: "flow" }],
-    [
-      "save_workflow_template",
-      { id: "flows", parameters: [{ name: "what", type: "string", default: "x" }], tasks: [{ description: "Do {{what}}" }] },
-    ],
-    ["list_workflow_templates", {}],
-    ["create_workflow", { templateId: "flows", parameters: { what: "all" } }],
-  ],
-};
-
 describe.each(SERVERS)("the answers of %s", (server) => {
   test("fit their output schema, and their text is the same as JSON", async () => {
     verifies("CORE-04", "CORE-15");
@@ -250,7 +208,7 @@ describe.each(SERVERS)("the answers of %s", (server) => {
     await using host = await Host.start({ server, era: "v1", agent: "teller", store: folder.store });
     const { tools } = await host.client.listTools();
     const answered = new Set<string>();
-    for (const [tool, args] of STORIES[server] ?? []) {
+    for (const [tool, args] of proofOf(server).story) {
       if (!tools.some(({ name }) => name === tool)) continue;
       const answer = await host.try(tool, args);
       expect(answer.isError, `${tool}: ${answer.text}`).toBe(false);

@@ -1,0 +1,15 @@
+import type { ServerProof } from "./proof.ts";
+import { taskCoordination } from "./task-coordination.ts";
+
+export type { WriteProof } from "./proof.ts";
+
+const PROOFS: Readonly<Record<string, ServerProof>> = {
+  "task-coordination": taskCoordination,
+};
+
+/** A server without one is not proven, and the tests over all servers say so. */
+export function proofOf(server: string): ServerProof {
+  const proof = PROOFS[server];
+  if (!proof) throw new Error(`Write test/e2e/proofs/${server}.ts`);
+  return proof;
+}
