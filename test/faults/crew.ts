@@ -2,8 +2,8 @@
  * Hosts that work on one store and write down what they were told, to compare with the store afterwards. An answer is a
  * promise: whatever happens to the processes, what it said must be there.
  */
+import type { StoredTask } from "@mcp-swarm/coordination/tasks";
 import type { Random } from "@mcp-swarm/core";
-import type { StoredTask } from "../../servers/task-coordination/src/task-record.ts";
 import { Host, type HostOptions, type ToolAnswer } from "../support/host.ts";
 import type { TaskCensus } from "../support/task-invariants.ts";
 

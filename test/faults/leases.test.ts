@@ -1,9 +1,9 @@
 /** Holders that die, sleep past their lease, or live on without a word. */
+
 import { setTimeout as pause } from "node:timers/promises";
+import { type StoredTask, type TaskChange, taskOf } from "@mcp-swarm/coordination/tasks";
 import { openStore, type Store } from "@mcp-swarm/store";
 import { describe, expect, inject, test } from "vitest";
-import { taskOf } from "../../servers/task-coordination/src/kept-task.ts";
-import type { StoredTask, TaskChange } from "../../servers/task-coordination/src/task-record.ts";
 import { verifies } from "../requirements.ts";
 import { eventually, Host, type ToolAnswer } from "../support/host.ts";
 import { freshDatabase } from "../support/postgres.ts";

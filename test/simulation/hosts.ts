@@ -1,9 +1,10 @@
 /** Hosts that work: each a process with a subagent, which does by chance what agents do, and remembers what it was told. */
+
 import { LeaseKeeper, Maintenance } from "@mcp-swarm/coordination";
+import { hasEnded, isHeld } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Call, onceCall, type plainCall } from "@mcp-swarm/identity";
 import { type TaskCoordination, taskCoordination } from "../../servers/task-coordination/src/task-coordination.ts";
-import { hasEnded, isHeld } from "../../servers/task-coordination/src/task-record.ts";
 import type { ClaimInput, ClaimOperation } from "./claims-model.ts";
 import type { Observer } from "./observer.ts";
 import { must, Violation } from "./violation.ts";

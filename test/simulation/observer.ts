@@ -1,6 +1,5 @@
 /** What must hold after every commit, whoever made it. */
-import { taskOf } from "../../servers/task-coordination/src/kept-task.ts";
-import { hasEnded, isHeld, type StoredTask } from "../../servers/task-coordination/src/task-record.ts";
+import { hasEnded, isHeld, type StoredTask, taskOf } from "@mcp-swarm/coordination/tasks";
 import { must } from "./violation.ts";
 import type { Actor, Commit } from "./world.ts";
 

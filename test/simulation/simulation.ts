@@ -1,9 +1,9 @@
 /** A run: faults while hosts work, then calm, in which everything that can be done must get done; and again. */
 
 import { LeaseKeeper } from "@mcp-swarm/coordination";
+import { hasEnded, type StoredTask } from "@mcp-swarm/coordination/tasks";
 import { plainCall } from "@mcp-swarm/identity";
 import { taskCoordination } from "../../servers/task-coordination/src/task-coordination.ts";
-import { hasEnded, type StoredTask } from "../../servers/task-coordination/src/task-record.ts";
 import { problemsOf } from "../../servers/task-coordination/test/support/invariants.ts";
 import { checkLinearizable } from "../support/linearizability.ts";
 import { claimsModel } from "./claims-model.ts";

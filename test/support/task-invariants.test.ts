@@ -1,7 +1,6 @@
+import { keepTask, type StoredTask, taskOf } from "@mcp-swarm/coordination/tasks";
 import type { JsonObject } from "@mcp-swarm/core";
 import { beforeEach, describe, expect, test } from "vitest";
-import { keepTask, taskOf } from "../../servers/task-coordination/src/kept-task.ts";
-import type { StoredTask } from "../../servers/task-coordination/src/task-record.ts";
 import { type Swarm, swarm } from "../../servers/task-coordination/test/support/swarm.ts";
 import { taskCensus } from "./task-invariants.ts";
 

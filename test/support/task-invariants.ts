@@ -5,18 +5,11 @@
 
 import { isDeepStrictEqual } from "node:util";
 import { globsOverlap, type Reservation } from "@mcp-swarm/coordination";
+import { isHeld, type StoredTask, TASK_STATUSES, type TaskChange, type TaskStatus, taskOf } from "@mcp-swarm/coordination/tasks";
 import type { Json } from "@mcp-swarm/core";
 import { ordered, prefixRange, SCAN_LIMIT_MAX, type Snapshot, type Store, segment } from "@mcp-swarm/store";
-import { taskOf } from "../../servers/task-coordination/src/kept-task.ts";
 import { TALLY_EVENTS } from "../../servers/task-coordination/src/tally.ts";
 import { queueName, queueOf, rankOf } from "../../servers/task-coordination/src/task-queue.ts";
-import {
-  isHeld,
-  type StoredTask,
-  TASK_STATUSES,
-  type TaskChange,
-  type TaskStatus,
-} from "../../servers/task-coordination/src/task-record.ts";
 
 type Counts = Record<string, number>;
 /** What is kept of the counts: by status, and of what happened. */

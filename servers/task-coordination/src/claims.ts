@@ -1,4 +1,5 @@
 /** Claims: who works on what, for how long, and how it ends. */
+
 import {
   HELD_LEASES_MAX,
   type HeldLease,
@@ -8,6 +9,7 @@ import {
   type ReservationConflict,
   waitFor,
 } from "@mcp-swarm/coordination";
+import { indexEntry, isHeld, type StoredTask, taskKey, workflowKey } from "@mcp-swarm/coordination/tasks";
 import { type Clock, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { type Entry, prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
@@ -16,20 +18,11 @@ import { ALL_QUEUES, type KnownQueues, QUEUES_VERSION_KEY, queuesIn, readQueues 
 import { agentScope, swarmScope, tallyKey, workflowScope } from "./tally.ts";
 import { freeFor } from "./task-assignees.ts";
 import { extendTaskFiles, filesTaken, reserveTaskFiles } from "./task-files.ts";
-import {
-  fanoutKey,
-  indexEntry,
-  inTasks,
-  prefixes,
-  type TaskContext,
-  type TaskTransaction,
-  taskKey,
-  workflowKey,
-} from "./task-layer.ts";
+import { fanoutKey, inTasks, prefixes, type TaskContext, type TaskTransaction } from "./task-layer.ts";
 import { claim, expire, giveBack, hold, leaseIsOver, wake } from "./task-lifecycle.ts";
 import { mayTake, queueOf, type Worker } from "./task-queue.ts";
 import { contextOf, readyPrefix } from "./task-reading.ts";
-import { type ContextItem, checkTaskId, isHeld, type StoredTask, type TaskRecord, toTaskRecord } from "./task-record.ts";
+import { type ContextItem, checkTaskId, type TaskRecord, toTaskRecord } from "./task-record.ts";
 import { checkFrom, checkHolder } from "./task-state.ts";
 import { applyUpdate, checkUpdate, type UpdateTask } from "./task-update.ts";
 import type { WorkerSlots } from "./worker-slots.ts";

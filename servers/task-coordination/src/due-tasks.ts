@@ -1,6 +1,7 @@
 /** Tasks whose lease is over, and delayed ones whose time has come. */
+import { indexEntry } from "@mcp-swarm/coordination/tasks";
 import { fromOrdered, ordered, prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
-import { indexEntry, inTasks, prefixes, type TaskContext } from "./task-layer.ts";
+import { inTasks, prefixes, type TaskContext } from "./task-layer.ts";
 import { expire, wake } from "./task-lifecycle.ts";
 
 /** Most tasks whose lease is over, or whose time has come, that one transaction handles. */

@@ -1,8 +1,8 @@
 /** How long a task will run, predicted from how long tasks like it ran. */
+import { taskKey, taskOf } from "@mcp-swarm/coordination/tasks";
 import { assert, SwarmError } from "@mcp-swarm/core";
 import { checkAgentId } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
-import { taskOf } from "./kept-task.ts";
 import { RUNS_KEPT_MS, type RunStats, type RunsByType, spreadMs } from "./run-stats.ts";
 import {
   agentScope,
@@ -15,7 +15,6 @@ import {
   swarmScope,
   type Tally,
 } from "./tally.ts";
-import { taskKey } from "./task-layer.ts";
 import { checkTaskId, TYPE_DEFAULT } from "./task-record.ts";
 
 /** Whose runs a prediction rests on: the agent's with the type, all agents' with the type, all of the swarm, or nothing. */

@@ -1,6 +1,7 @@
 /** What agents hold: read from the index of leases, which holds nothing but held tasks. */
+import type { LeaseEntry } from "@mcp-swarm/coordination/tasks";
 import { prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
-import { type LeaseEntry, prefixes } from "./task-layer.ts";
+import { prefixes } from "./task-layer.ts";
 
 /** Most held tasks of a swarm that are looked at to find those of some agents: twenty full processes' (HELD_LEASES_MAX). */
 export const HELD_LOOKED_AT_MAX = 20_000;

@@ -1,9 +1,18 @@
 /** How the work goes: of the swarm, of one agent, of one workflow. Read from counts that are kept, never from all tasks. */
+import {
+  hasEnded,
+  type IndexEntry,
+  indexEntry,
+  TASK_STATUSES,
+  type TaskStatus,
+  taskKey,
+  taskOf,
+  workflowKey,
+} from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, listLiveAgents } from "@mcp-swarm/identity";
 import { ordered, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
 import { heldTasks } from "./held-tasks.ts";
-import { taskOf } from "./kept-task.ts";
 import {
   agentScope,
   donePerMinute,
@@ -21,8 +30,7 @@ import {
   type TallyEvent,
   workflowScope,
 } from "./tally.ts";
-import { type IndexEntry, indexEntry, prefixes, taskKey, workflowKey } from "./task-layer.ts";
-import { hasEnded, TASK_STATUSES, type TaskStatus } from "./task-record.ts";
+import { prefixes } from "./task-layer.ts";
 import type { WorkerSlots } from "./worker-slots.ts";
 import { checkWorkflowId, workflowNotFound } from "./workflow-record.ts";
 

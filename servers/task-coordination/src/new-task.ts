@@ -1,5 +1,7 @@
 /** What a task is added from, checked and completed. */
+
 import { type BackoffPolicy, checkBackoff, normalizeGlobs } from "@mcp-swarm/coordination";
+import type { Rollback, StoredTask } from "@mcp-swarm/coordination/tasks";
 import { ID_MAX, type JsonObject, SwarmError } from "@mcp-swarm/core";
 import {
   ATTEMPTS_DEFAULT,
@@ -15,8 +17,6 @@ import {
   OUTPUT_BYTES_MAX,
   PRIORITY_DEFAULT,
   PRIORITY_MAX,
-  type Rollback,
-  type StoredTask,
   TIMEOUT_MS_MAX,
   TITLE_CHARS_MAX,
   TYPE_CHARS_MAX,

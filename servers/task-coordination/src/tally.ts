@@ -11,9 +11,9 @@
  * One shard alone may count below zero (a task added through one process and finished through another); the sum never does.
  * A row is written with nearly every commit, and an engine may keep a long one apart from its neighbours: so rows are short.
  */
+import { TASK_STATUSES, type TaskStatus } from "@mcp-swarm/coordination/tasks";
 import { type Store, segment, type Transaction } from "@mcp-swarm/store";
 import { addRuns, addRunsByType, oneRun, type RunStats, type RunsByType, stillKept } from "./run-stats.ts";
-import { TASK_STATUSES, type TaskStatus } from "./task-record.ts";
 
 export const TALLY_SHARDS = 16;
 /** Four buckets for each doubling. */

@@ -1,4 +1,5 @@
 /** Adding tasks within one transaction: all of them or none. */
+import type { StoredTask } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import { prefixRange } from "@mcp-swarm/store";
 import { layers } from "./dependency-graph.ts";
@@ -6,7 +7,7 @@ import type { TaskSpec } from "./new-task.ts";
 import { prefixes, sequenceAt, type TaskTransaction } from "./task-layer.ts";
 import { placement } from "./task-lifecycle.ts";
 import { QUEUES_MAX, queueName, queueOf } from "./task-queue.ts";
-import { DEPENDENTS_MAX, type StoredTask } from "./task-record.ts";
+import { DEPENDENTS_MAX } from "./task-record.ts";
 
 export interface Adding {
   /** Their graph was checked: no id twice, no cycle. */

@@ -1,20 +1,13 @@
 /** An assignment holds while its agent lives: then the task is for that agent alone, and afterwards for anyone. */
+
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
+import { indexEntry, type StoredTask } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import { findLiveAgent, type LiveAgent, liveAgentIn } from "@mcp-swarm/identity";
 import { prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
-import {
-  type Assignee,
-  assigneeKey,
-  indexEntry,
-  inTasks,
-  prefixes,
-  type TaskContext,
-  type TaskTransaction,
-} from "./task-layer.ts";
+import { type Assignee, assigneeKey, inTasks, prefixes, type TaskContext, type TaskTransaction } from "./task-layer.ts";
 import { SWARM } from "./task-lifecycle.ts";
 import { isFor } from "./task-queue.ts";
-import type { StoredTask } from "./task-record.ts";
 
 /** Most tasks of a dead agent that one commit frees. */
 export const FREED_MAX = 200;

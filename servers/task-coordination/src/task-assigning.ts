@@ -1,4 +1,5 @@
 /** Assigning tasks to agents: what there is to do and who is there is read, planned, and written in one commit. */
+import { hasEnded, indexEntry, isHeld, type StoredTask, taskKey, taskOf } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, type LiveAgent, listLiveAgents, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
@@ -15,11 +16,10 @@ import {
 } from "./assignment.ts";
 import { type RunHistory, readRunHistory } from "./estimate.ts";
 import { heldTasks } from "./held-tasks.ts";
-import { taskOf } from "./kept-task.ts";
 import { findAssignee } from "./task-assignees.ts";
-import { assigneeKey, indexEntry, inTasks, prefixes, type TaskContext, type TaskTransaction, taskKey } from "./task-layer.ts";
+import { assigneeKey, inTasks, prefixes, type TaskContext, type TaskTransaction } from "./task-layer.ts";
 import { QUEUES_MAX, type Queue, queueName, queueOf } from "./task-queue.ts";
-import { checkTaskId, hasEnded, isHeld, type StoredTask, TASKS_PER_CALL_MAX } from "./task-record.ts";
+import { checkTaskId, TASKS_PER_CALL_MAX } from "./task-record.ts";
 
 /** Most agents that one call spreads tasks over. */
 export const ASSIGNEES_MAX = 100;

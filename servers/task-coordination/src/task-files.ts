@@ -1,9 +1,10 @@
 /** The files of a task, reserved while it is held: one exclusive reservation for each claim, which ends with it. */
+
 import { createHash } from "node:crypto";
 import { extendReservation, type ReservationConflict, releaseReservation, reserveFiles } from "@mcp-swarm/coordination";
+import type { StoredTask } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import type { Transaction } from "@mcp-swarm/store";
-import type { StoredTask } from "./task-record.ts";
 
 /** Globs fit to be shown in an error: nothing that could read as a sentence. */
 const PLAIN_GLOB = /^[\w.*?/[\]{},@-]{1,120}$/;

@@ -4,7 +4,7 @@
  *
  * | key | value | why |
  * |---|---|---|
- * | `task/<id>` | StoredTask, as kept-task.ts writes it | the truth |
+ * | `task/<id>` | StoredTask, as `keepTask` writes it | the truth; `@mcp-swarm/coordination/tasks`, since other servers read it |
  * | `task-ready/<queue>/<rank>/<seq>/<id>` | IndexEntry | available, in the order of claiming |
  * | `task-wready/<workflow's queue>/<rank>/<seq>/<id>` | IndexEntry | the same within one workflow |
  * | `task-live/lease/<lease end>/<id>` | LeaseEntry | claimed and working, by the end of the lease; what an agent holds: held-tasks.ts |
@@ -29,53 +29,45 @@
  * up in vain unless tasks wait. These rows are few and short, so most of such a commit's rows share a page of an engine that
  * writes pages. Nobody scans `task-live/` as a whole: an engine that locks what was scanned would make all claims wait.
  */
-import { assert, type Random, SwarmError } from "@mcp-swarm/core";
-import { type Entry, ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
-import { keepTask, taskOf } from "./kept-task.ts";
-import { keepQueue, QUEUES_PREFIX } from "./queue-directory.ts";
-import { agentScope, type Scope, swarmScope, TallyChanges, type TallyEvent, workflowScope } from "./tally.ts";
-import { releaseTaskFiles } from "./task-files.ts";
-import { queueName, queueOf, rankOf } from "./task-queue.ts";
 import {
-  cutText,
-  DEPENDENTS_MAX,
-  HISTORY_MAX,
-  HISTORY_NOTE_CHARS,
   hasEnded,
+  type IndexEntry,
+  indexEntry,
   isHeld,
+  keepTask,
+  type LeaseEntry,
   type StoredTask,
   type TaskChange,
   type TaskEvent,
   type TaskStatus,
-} from "./task-record.ts";
+  taskKey,
+  taskOf,
+  taskPrefixes,
+  workflowKey,
+} from "@mcp-swarm/coordination/tasks";
+import { assert, type Random, SwarmError } from "@mcp-swarm/core";
+import { ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
+import { keepQueue, QUEUES_PREFIX } from "./queue-directory.ts";
+import { agentScope, type Scope, swarmScope, TallyChanges, type TallyEvent, workflowScope } from "./tally.ts";
+import { releaseTaskFiles } from "./task-files.ts";
+import { queueName, queueOf, rankOf } from "./task-queue.ts";
+import { cutText, DEPENDENTS_MAX, HISTORY_MAX, HISTORY_NOTE_CHARS } from "./task-record.ts";
 import { allows, checkFrom } from "./task-state.ts";
 
-/** What an index key leads to. `refs` are the keys that a transaction which reads it reads next. */
-export type IndexEntry = { readonly id: string; readonly refs?: readonly string[] };
-/** `by`: who holds the task. */
-export type LeaseEntry = IndexEntry & { readonly by: string };
-
-export const taskKey = (id: string): string => `task/${segment(id)}`;
-export const workflowKey = (id: string): string => `workflow/${segment(id)}`;
-
 export const prefixes = {
+  ...taskPrefixes,
   ready: "task-ready/",
   readyIn: (queue: string) => `task-ready/${queue}/`,
   workflowReadyIn: (queue: string) => `task-wready/${queue}/`,
   queues: QUEUES_PREFIX,
-  leases: "task-live/lease/",
   delayed: "task-delay/",
   blocked: "task-blocked/",
   ended: (status: "done" | "failed" | "cancelled") => `task-ended/${status}/`,
   held: (workflowId: string) => `task-held/${segment(workflowId)}/`,
-  dependents: (id: string) => `task-dependents/${segment(id)}/`,
   deadlines: "task-deadline/",
   all: "task-all/",
-  workflow: (workflowId: string) => `task-workflow/${segment(workflowId)}/`,
-  workflowOpen: (workflowId: string) => `workflow-open/${segment(workflowId)}/`,
   workflowFailed: (workflowId: string) => `workflow-failed/${segment(workflowId)}/`,
   workflowUndo: (workflowId: string) => `workflow-undo/${segment(workflowId)}/`,
-  assigned: (agentId: string) => `task-assigned/${segment(agentId)}/`,
   assignees: "task-assignee/",
 } as const;
 
@@ -86,10 +78,6 @@ export const fanoutKey = (id: string): string => `task-live/fanout/${segment(id)
 
 /** Digits for the depth of a task; larger workflows than these count do not fit a store. */
 const DEPTH_DIGITS = 8;
-
-export function indexEntry(entry: Entry): IndexEntry {
-  return entry.value as IndexEntry;
-}
 
 /** What of a task its workflow must know to say whether it may run. */
 export type WorkflowMember = { readonly workflowId: string; readonly rollbackOf?: string | undefined };

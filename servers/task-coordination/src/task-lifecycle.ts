@@ -1,8 +1,10 @@
 /** What happens to one task within a transaction, and what follows for the tasks around it. */
+
 import { backoffDelay } from "@mcp-swarm/coordination";
+import { hasEnded, isHeld, type StoredTask, type TaskError } from "@mcp-swarm/coordination/tasks";
 import { assert, type Json, SwarmError } from "@mcp-swarm/core";
 import type { TaskPatch, TaskTransaction } from "./task-layer.ts";
-import { DEPENDENTS_MAX, hasEnded, isHeld, type StoredTask, type TaskError } from "./task-record.ts";
+import { DEPENDENTS_MAX } from "./task-record.ts";
 import { checkFrom } from "./task-state.ts";
 
 /** Who the history names for what the servers do by themselves. */

@@ -1,7 +1,9 @@
 /** Queues of claimable tasks: which queue a task is in, its rank there, and which queues an agent may take from. */
+
 import { createHash } from "node:crypto";
+import type { StoredTask } from "@mcp-swarm/coordination/tasks";
 import { ordered } from "@mcp-swarm/store";
-import { PRIORITY_MAX, type StoredTask } from "./task-record.ts";
+import { PRIORITY_MAX } from "./task-record.ts";
 
 /** Each such stretch of waiting counts as one level of priority, so that nothing starves. */
 export const AGE_MS = 600_000;

@@ -1,23 +1,21 @@
 /** Tasks as callers read them: with what blocks them, and with the results of what they depend on. */
+
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
-import { type Json, PAGE_DEFAULT, PAGE_MAX, SwarmError } from "@mcp-swarm/core";
-import { type Entry, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
-import { HELD_LOOKED_AT_MAX } from "./held-tasks.ts";
-import { taskOf } from "./kept-task.ts";
-import { indexEntry, type LeaseEntry, prefixes, statusPrefix, taskKey } from "./task-layer.ts";
-import { mayTake, type Queue, queueName, type Worker } from "./task-queue.ts";
 import {
-  type Blocker,
-  type ContextItem,
-  checkTaskId,
-  cutText,
+  indexEntry,
   isHeld,
+  type LeaseEntry,
+  readTasks,
   type StoredTask,
   type TaskChange,
-  type TaskRecord,
   type TaskStatus,
-  toTaskRecord,
-} from "./task-record.ts";
+} from "@mcp-swarm/coordination/tasks";
+import { type Json, PAGE_DEFAULT, PAGE_MAX, SwarmError } from "@mcp-swarm/core";
+import { prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
+import { HELD_LOOKED_AT_MAX } from "./held-tasks.ts";
+import { prefixes, statusPrefix } from "./task-layer.ts";
+import { mayTake, type Queue, queueName, type Worker } from "./task-queue.ts";
+import { type Blocker, type ContextItem, checkTaskId, cutText, type TaskRecord, toTaskRecord } from "./task-record.ts";
 
 /** Most tasks that one page looks at to find those that match. */
 const LOOKED_AT_MAX = 1_000;
@@ -57,14 +55,6 @@ export interface AvailableTasks extends Worker {
   readonly cursor?: string | undefined;
 }
 
-function stored(entry: Entry | undefined): StoredTask | undefined {
-  return entry && taskOf(entry.value);
-}
-
-async function storedTasks(store: Store, ids: readonly string[]): Promise<(StoredTask | undefined)[]> {
-  return ids.length === 0 ? [] : (await store.getMany(ids.map(taskKey))).map(stored);
-}
-
 function checkLimit(limit: number = PAGE_DEFAULT): number {
   if (Number.isInteger(limit) && limit >= 1 && limit <= PAGE_MAX) return limit;
   throw new SwarmError("invalid_argument", "limit is out of bounds.", { hint: `Use 1 to ${PAGE_MAX}.` });
@@ -74,7 +64,7 @@ function checkLimit(limit: number = PAGE_DEFAULT): number {
 export async function withBlockers(store: Store, tasks: readonly StoredTask[]): Promise<TaskRecord[]> {
   const asked = [...new Set(tasks.flatMap((task) => (task.status === "blocked" ? task.open : [])))].slice(0, BLOCKERS_MAX);
   const now = await store.now();
-  const found = await storedTasks(store, asked);
+  const found = await readTasks(store, asked);
   const statuses = new Map<string, Blocker["status"]>(asked.map((id, at) => [id, found[at]?.status ?? "missing"]));
   return tasks.map((task) => {
     const record = toTaskRecord(task, now);
@@ -101,7 +91,7 @@ function reason(task: StoredTask, blockedBy: readonly Blocker[]): string {
 /** The results of what a task depends on, cut to CONTEXT_CHARS in all. */
 export async function contextOf(store: Store, task: Pick<StoredTask, "dependencies">): Promise<ContextItem[]> {
   let room = CONTEXT_CHARS;
-  const found = await storedTasks(store, task.dependencies);
+  const found = await readTasks(store, task.dependencies);
   return found.flatMap((dependency): ContextItem[] => {
     if (dependency?.status !== "done") return [];
     const item: ContextItem = {
@@ -124,7 +114,7 @@ function shorten(output: Json, room: number): { output: Json; cut: boolean; char
 
 /** @throws SwarmError not_found */
 export async function getTask(store: Store, taskId: string): Promise<TaskDetails> {
-  const task = stored(await store.get(taskKey(checkTaskId(taskId))));
+  const [task] = await readTasks(store, [checkTaskId(taskId)]);
   if (!task) throw new SwarmError("not_found", `There is no task ${taskId}.`, { hint: "get_all_tasks lists the ids." });
   const [record] = await withBlockers(store, [task]);
   return {
@@ -170,7 +160,7 @@ export async function listTasks(store: Store, filter: ListTasks): Promise<TaskPa
     const entries = await store.scan(prefixRange(prefix, size, { reverse, ...(after === undefined ? {} : { after }) }));
     // an entry of the index of leases says itself whose it is
     const own = claimedBy === undefined ? entries : entries.filter(({ value }) => (value as LeaseEntry).by === claimedBy);
-    const found = await storedTasks(
+    const found = await readTasks(
       store,
       own.map((entry) => indexEntry(entry).id),
     );
@@ -213,7 +203,7 @@ export async function availableTasks(store: Store, query: AvailableTasks): Promi
   }
   heads.sort((a, b) => (a.place < b.place ? -1 : 1));
   const page = heads.slice(0, limit);
-  const found = await storedTasks(
+  const found = await readTasks(
     store,
     page.map(({ id }) => id),
   );

@@ -1,6 +1,6 @@
 /** The states of a task and what leads from one to the other, as a table without any store. */
+import { isHeld, type StoredTask, type TaskEvent, type TaskStatus } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
-import { isHeld, type StoredTask, type TaskEvent, type TaskStatus } from "./task-record.ts";
 
 type Step = { readonly from: readonly TaskStatus[]; readonly to: readonly TaskStatus[] };
 

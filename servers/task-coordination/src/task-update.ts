@@ -1,8 +1,9 @@
 /** What the holder of a task says of it, and what follows. */
+import type { StoredTask, TaskProgress } from "@mcp-swarm/coordination/tasks";
 import { type Json, SwarmError } from "@mcp-swarm/core";
 import type { TaskTransaction } from "./task-layer.ts";
 import { complete, failAttempt, giveBack } from "./task-lifecycle.ts";
-import { NOTE_CHARS_MAX, OUTPUT_BYTES_MAX, type StoredTask, type TaskProgress } from "./task-record.ts";
+import { NOTE_CHARS_MAX, OUTPUT_BYTES_MAX } from "./task-record.ts";
 
 export interface UpdateTask {
   readonly taskId: string;

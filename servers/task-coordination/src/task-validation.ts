@@ -1,15 +1,14 @@
 /** Whether a task could be added, and what speaks against it: found out without adding it. */
 
 import { findConflicts, normalizeGlobs } from "@mcp-swarm/coordination";
+import { type StoredTask, taskKey, taskOf } from "@mcp-swarm/coordination/tasks";
 import { type Json, SwarmError } from "@mcp-swarm/core";
 import { type Call, type LiveAgent, listLiveAgents } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
 import { canDo } from "./assignment.ts";
 import { estimateTask, type TaskEstimate } from "./estimate.ts";
-import { taskOf } from "./kept-task.ts";
 import { type NewTask, specOf } from "./new-task.ts";
-import { taskKey } from "./task-layer.ts";
-import { checkTaskId, type StoredTask } from "./task-record.ts";
+import { checkTaskId } from "./task-record.ts";
 import type { Tasks } from "./tasks.ts";
 import type { Workflows } from "./workflows.ts";
 

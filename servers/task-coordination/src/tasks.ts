@@ -1,4 +1,5 @@
 /** Tasks as a whole: adding, reading, cancelling, resetting, forgetting. */
+import { indexEntry, type StoredTask, taskKey, workflowKey } from "@mcp-swarm/coordination/tasks";
 import { assert, type Json, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, type Store } from "@mcp-swarm/store";
@@ -6,7 +7,7 @@ import { checkGraph } from "./dependency-graph.ts";
 import { type NewTask, specOf } from "./new-task.ts";
 import { swarmScope, tallyKey } from "./tally.ts";
 import { add } from "./task-adding.ts";
-import { indexEntry, inTasks, prefixes, type SequenceSource, type TaskContext, taskKey, workflowKey } from "./task-layer.ts";
+import { inTasks, prefixes, type SequenceSource, type TaskContext } from "./task-layer.ts";
 import { allDependents, cancel, reset } from "./task-lifecycle.ts";
 import { queueName, queueOf } from "./task-queue.ts";
 import {
@@ -18,14 +19,7 @@ import {
   type TaskDetails,
   type TaskPage,
 } from "./task-reading.ts";
-import {
-  checkTaskId,
-  NOTE_CHARS_MAX,
-  type StoredTask,
-  TASKS_PER_CALL_MAX,
-  type TaskRecord,
-  toTaskRecord,
-} from "./task-record.ts";
+import { checkTaskId, NOTE_CHARS_MAX, TASKS_PER_CALL_MAX, type TaskRecord, toTaskRecord } from "./task-record.ts";
 import { checkFreeId } from "./workflow-layer.ts";
 import { workflowOfId } from "./workflow-record.ts";
 import { isPast } from "./workflow-retention.ts";

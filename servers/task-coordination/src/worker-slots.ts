@@ -5,14 +5,13 @@
  * |---|---|---|
  * | `worker-slot/<number>` | SlotRow | who holds the slot; kept when free, for its fencing token |
  */
+
 import type { HeldLease, Holdings, LeaseKeeper } from "@mcp-swarm/coordination";
+import { type StoredTask, taskKey, taskOf } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { ordered, prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
 import { heldTasks } from "./held-tasks.ts";
-import { taskOf } from "./kept-task.ts";
-import { taskKey } from "./task-layer.ts";
-import type { StoredTask } from "./task-record.ts";
 
 export const WORKER_SLOTS_DEFAULT = 5;
 export const WORKER_SLOTS_MAX = 200;

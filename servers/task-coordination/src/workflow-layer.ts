@@ -14,22 +14,21 @@
  * finishing worker would write: whoever ends a task looks for another open one with a pick, which conflicts with nobody
  * unless that very task ends at the same moment, and only the last one does a checked scan and ends the workflow.
  */
-import { assert, SwarmError } from "@mcp-swarm/core";
-import { prefixRange, segment, type Transaction } from "@mcp-swarm/store";
-import { insert } from "./task-adding.ts";
 import {
   type IndexEntry,
   indexEntry,
-  type MovedTasks,
-  prefixes,
-  type TaskTransaction,
-  type WorkflowMember,
-  type WorkflowRules,
+  isHeld,
+  type StoredTask,
+  type StoredWorkflow,
+  type WorkflowError,
   workflowKey,
-} from "./task-layer.ts";
+} from "@mcp-swarm/coordination/tasks";
+import { assert, SwarmError } from "@mcp-swarm/core";
+import { prefixRange, segment, type Transaction } from "@mcp-swarm/store";
+import { insert } from "./task-adding.ts";
+import { type MovedTasks, prefixes, type TaskTransaction, type WorkflowMember, type WorkflowRules } from "./task-layer.ts";
 import { type CancelledBecause, cancel, SWARM } from "./task-lifecycle.ts";
-import { isHeld, type StoredTask } from "./task-record.ts";
-import { hasWorkflowEnded, type StoredWorkflow, type WorkflowError, workflowNotFound, workflowOfId } from "./workflow-record.ts";
+import { hasWorkflowEnded, workflowNotFound, workflowOfId } from "./workflow-record.ts";
 
 /** How far the tasks of a workflow have followed. Each part is left out when nothing of it is to do; "" begins at the front. */
 export type Moving = {

@@ -3,22 +3,23 @@
  * whichever process comes next goes on where another was killed. What a chunk does depends on nothing but the store, and
  * the rules hold before all have followed: a claim reads the workflow itself.
  */
+
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
-import { type KeyRange, prefixRange, type Store, type TransactOptions } from "@mcp-swarm/store";
-import { taskOf } from "./kept-task.ts";
-import { swarmScope, tallyKey, workflowScope } from "./tally.ts";
 import {
-  fanoutKey,
+  hasEnded,
   indexEntry,
-  inTasks,
-  prefixes,
-  type TaskContext,
-  type TaskTransaction,
+  isHeld,
+  type StoredTask,
+  type StoredWorkflow,
   taskKey,
+  taskOf,
   workflowKey,
-} from "./task-layer.ts";
+} from "@mcp-swarm/coordination/tasks";
+import { type KeyRange, prefixRange, type Store, type TransactOptions } from "@mcp-swarm/store";
+import { swarmScope, tallyKey, workflowScope } from "./tally.ts";
+import { fanoutKey, inTasks, prefixes, type TaskContext, type TaskTransaction } from "./task-layer.ts";
 import { cancel, hold, revive, SWARM, unhold } from "./task-lifecycle.ts";
-import { DEPENDENTS_MAX, hasEnded, isHeld, type StoredTask } from "./task-record.ts";
+import { DEPENDENTS_MAX } from "./task-record.ts";
 import {
   becauseOf,
   type Cut,
@@ -31,7 +32,7 @@ import {
   putCut,
   workflowPrefixes,
 } from "./workflow-layer.ts";
-import { hasWorkflowEnded, type StoredWorkflow } from "./workflow-record.ts";
+import { hasWorkflowEnded } from "./workflow-record.ts";
 
 /** Most tasks that one commit moves. */
 export const MOVED_MAX = 200;

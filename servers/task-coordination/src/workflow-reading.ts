@@ -1,24 +1,23 @@
 /** Workflows as callers read them: how far they are, what failed, what waits, and what their tasks brought. */
 
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
+import {
+  indexEntry,
+  readTasks,
+  type StoredTask,
+  type StoredWorkflow,
+  type TaskStatus,
+  type WorkflowError,
+  type WorkflowState,
+  workflowKey,
+} from "@mcp-swarm/coordination/tasks";
 import { type Json, PAGE_DEFAULT, PAGE_MAX, SwarmError } from "@mcp-swarm/core";
 import { prefixRange, type Store } from "@mcp-swarm/store";
-import { taskOf } from "./kept-task.ts";
 import { openTasks, readTally, workflowScope } from "./tally.ts";
-import { indexEntry, prefixes, taskKey, workflowKey } from "./task-layer.ts";
+import { prefixes } from "./task-layer.ts";
 import { withBlockers } from "./task-reading.ts";
-import type { StoredTask, TaskStatus } from "./task-record.ts";
 import { workflowPrefixes } from "./workflow-layer.ts";
-import {
-  checkWorkflowId,
-  hasWorkflowEnded,
-  type StoredWorkflow,
-  toWorkflowRecord,
-  type WorkflowError,
-  type WorkflowRecord,
-  type WorkflowState,
-  workflowNotFound,
-} from "./workflow-record.ts";
+import { checkWorkflowId, hasWorkflowEnded, toWorkflowRecord, type WorkflowRecord, workflowNotFound } from "./workflow-record.ts";
 
 /** Most tasks that one page of results looks at. */
 const LOOKED_AT_MAX = 1_000;
@@ -78,10 +77,6 @@ function checkLimit(limit: number = PAGE_DEFAULT): number {
   throw new SwarmError("invalid_argument", "limit is out of bounds.", { hint: `Use 1 to ${PAGE_MAX}.` });
 }
 
-async function storedTasks(store: Store, ids: readonly string[]): Promise<(StoredTask | undefined)[]> {
-  return ids.length === 0 ? [] : (await store.getMany(ids.map(taskKey))).map((entry) => entry && taskOf(entry.value));
-}
-
 /** @throws SwarmError not_found, invalid_argument */
 export async function workflowStatus(store: Store, input: ReadStatus): Promise<WorkflowStatus> {
   const id = checkWorkflowId(input.workflowId);
@@ -113,7 +108,7 @@ export async function workflowStatus(store: Store, input: ReadStatus): Promise<W
 /** Under `continue` a workflow goes on with failed tasks; the first by id stands for them. */
 async function firstFailure(store: Store, workflowId: string): Promise<WorkflowError | undefined> {
   const [entry] = await store.scan(prefixRange(prefixes.workflowFailed(workflowId), 1));
-  const [task] = entry ? await storedTasks(store, [indexEntry(entry).id]) : [];
+  const [task] = entry ? await readTasks(store, [indexEntry(entry).id]) : [];
   return task?.error && { taskId: task.id, ...task.error };
 }
 
@@ -131,7 +126,7 @@ async function resultsOf(
   for (let looked = 0; more && results.length < limit && looked < LOOKED_AT_MAX; ) {
     const size = Math.min(LOOKED_AT_MAX - looked, PAGE_MAX);
     const entries = await store.scan(prefixRange(prefix, size, after === undefined ? {} : { after }));
-    const found = await storedTasks(
+    const found = await readTasks(
       store,
       entries.map((entry) => indexEntry(entry).id),
     );
@@ -163,7 +158,7 @@ function resultOf({ id, title, claim, endedAt, output }: StoredTask): TaskResult
 
 async function waitingOf(store: Store, workflowId: string): Promise<WaitingTask[]> {
   const entries = await store.scan(prefixRange(prefixes.workflowOpen(workflowId), OPEN_LOOKED_AT));
-  const open = await storedTasks(
+  const open = await readTasks(
     store,
     entries.map((entry) => indexEntry(entry).id),
   );

@@ -1,9 +1,10 @@
 /** Forgetting workflows that ended long ago. Their tasks stay until then, so that a result is whole or gone. */
+import { indexEntry, type StoredWorkflow, workflowKey } from "@mcp-swarm/coordination/tasks";
 import { prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
 import { TALLY_SHARDS, tallyKey, workflowScope } from "./tally.ts";
-import { indexEntry, prefixes, workflowKey } from "./task-layer.ts";
+import { prefixes } from "./task-layer.ts";
 import { findMoving, findWorkflow, workflowPrefixes } from "./workflow-layer.ts";
-import { hasWorkflowEnded, type StoredWorkflow } from "./workflow-record.ts";
+import { hasWorkflowEnded } from "./workflow-record.ts";
 
 /** Whether a workflow is over since before `before`, ms by the store's clock; one that is not there is. */
 export function isPast(tx: Transaction, workflowId: string, before: number): boolean {

@@ -1,13 +1,13 @@
 /** Tasks as they are given to a workflow: their ids are local to it, and stored behind the workflow's own. */
+import { type FailurePolicy, type StoredTask, type StoredWorkflow, taskKey } from "@mcp-swarm/coordination/tasks";
 import { ID_MAX, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { checkGraph } from "./dependency-graph.ts";
 import { type NewTask, ROLLBACK_SUFFIX, specOf, type TaskSpec } from "./new-task.ts";
 import { add } from "./task-adding.ts";
-import { prefixes, type TaskTransaction, taskKey } from "./task-layer.ts";
+import { prefixes, type TaskTransaction } from "./task-layer.ts";
 import { queueName, queueOf } from "./task-queue.ts";
-import { checkTaskId, type StoredTask, TASKS_PER_CALL_MAX } from "./task-record.ts";
+import { checkTaskId, TASKS_PER_CALL_MAX } from "./task-record.ts";
 import { becauseOf, putCut } from "./workflow-layer.ts";
-import type { FailurePolicy, StoredWorkflow } from "./workflow-record.ts";
 
 export interface NewMembers {
   readonly tasks: readonly NewTask[];

@@ -10,13 +10,15 @@
  * | `workflow-template/<id>` | TemplateRecord | what the list shows, in the order of ids |
  * | `workflow-template-tasks/<id>` | TemplateTasks | its tasks, which a list would read in vain |
  */
+
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
+import type { FailurePolicy } from "@mcp-swarm/coordination/tasks";
 import { type Json, type JsonObject, PAGE_DEFAULT, PAGE_MAX, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
 import type { NewTask } from "./new-task.ts";
 import { checkTaskId, NOTE_CHARS_MAX, TITLE_CHARS_MAX } from "./task-record.ts";
-import { type FailurePolicy, WORKFLOW_NAME_CHARS_MAX } from "./workflow-record.ts";
+import { WORKFLOW_NAME_CHARS_MAX } from "./workflow-record.ts";
 import { membersOf, type NewMembers } from "./workflow-tasks.ts";
 
 export const PARAMETER_TYPES = ["string", "number", "boolean", "enum"] as const;

@@ -1,11 +1,17 @@
 /** Workflows: tasks that are created, started, paused, resumed, cancelled and reported on as one. */
+import {
+  type FailurePolicy,
+  type StoredTask,
+  type StoredWorkflow,
+  type WorkflowState,
+  workflowKey,
+} from "@mcp-swarm/coordination/tasks";
 import { type JsonObject, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import type { Store, Transaction } from "@mcp-swarm/store";
 import type { NewTask } from "./new-task.ts";
 import { swarmScope, tallyKey, workflowScope } from "./tally.ts";
-import { inTasks, type SequenceSource, sequenceAt, type TaskContext, type TaskTransaction, workflowKey } from "./task-layer.ts";
-import type { StoredTask } from "./task-record.ts";
+import { inTasks, type SequenceSource, sequenceAt, type TaskContext, type TaskTransaction } from "./task-layer.ts";
 import { decide, findMoving, findWorkflow, getWorkflow, goOnWhenDrained, movingKey, writeWorkflow } from "./workflow-layer.ts";
 import { settle } from "./workflow-moving.ts";
 import {
@@ -19,14 +25,11 @@ import {
 import {
   checkWorkflowId,
   FAILURE_POLICY_DEFAULT,
-  type FailurePolicy,
   hasWorkflowEnded,
   METADATA_CHARS_MAX,
-  type StoredWorkflow,
   toWorkflowRecord,
   WORKFLOW_NAME_CHARS_MAX,
   type WorkflowRecord,
-  type WorkflowState,
 } from "./workflow-record.ts";
 import { addMembers, membersOf, membersRead, type NewMembers } from "./workflow-tasks.ts";
 import { fillTemplate, templateRead } from "./workflow-template.ts";

@@ -1,3 +1,4 @@
+import { TASK_STATUSES } from "@mcp-swarm/coordination/tasks";
 import { MemoryStore } from "@mcp-swarm/store/memory";
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -14,7 +15,6 @@ import {
   TALLY_SHARDS,
   TallyChanges,
 } from "../src/tally.ts";
-import { TASK_STATUSES } from "../src/task-record.ts";
 
 const durations = fc.array(fc.integer({ min: 0, max: 100_000_000 }), { minLength: 1, maxLength: 200 });
 

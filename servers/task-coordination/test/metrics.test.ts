@@ -1,9 +1,9 @@
+import { hasEnded, isHeld, type StoredTask, type TaskChange } from "@mcp-swarm/coordination/tasks";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { type Durations, getMetrics, type Metrics, OVERDUE_MAX } from "../src/metrics.ts";
 import { DONE_MINUTES_MAX, donePerMinute, PERCENTILE_ERROR, readTally, swarmScope } from "../src/tally.ts";
-import { hasEnded, isHeld, type StoredTask, type TaskChange } from "../src/task-record.ts";
 import { checkTasks } from "./support/invariants.ts";
 import { living } from "./support/presence.ts";
 import { type Host, swarm } from "./support/swarm.ts";

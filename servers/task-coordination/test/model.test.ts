@@ -1,8 +1,8 @@
+import { isHeld } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
-import { isHeld } from "../src/task-record.ts";
 import { checkTasks } from "./support/invariants.ts";
 import { Model } from "./support/model.ts";
 import { swarm } from "./support/swarm.ts";

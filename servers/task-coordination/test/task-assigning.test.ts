@@ -1,4 +1,5 @@
 import { Maintenance } from "@mcp-swarm/coordination";
+import { hasEnded, type StoredTask } from "@mcp-swarm/coordination/tasks";
 import { seededRandom } from "@mcp-swarm/core";
 import type { Call } from "@mcp-swarm/identity";
 import fc from "fast-check";
@@ -7,7 +8,6 @@ import { verifies } from "../../../test/requirements.ts";
 import { STRATEGIES } from "../src/assignment.ts";
 import { assigneesJob } from "../src/task-assignees.ts";
 import { isFor } from "../src/task-queue.ts";
-import { hasEnded, type StoredTask } from "../src/task-record.ts";
 import { checkTasks } from "./support/invariants.ts";
 import { type Living, living } from "./support/presence.ts";
 import { type Host, LEASE_MS, swarm } from "./support/swarm.ts";

@@ -1,11 +1,11 @@
 /** Workflows as hosts see them: several server processes over one store. */
 
+import { taskOf } from "@mcp-swarm/coordination/tasks";
 import { openStore, prefixRange, SCAN_LIMIT_MAX } from "@mcp-swarm/store";
 import { describe, expect, test } from "vitest";
 import { census, ENGINES } from "../../../test/faults/engines.ts";
 import { verifies } from "../../../test/requirements.ts";
 import { eventually, Host } from "../../../test/support/host.ts";
-import { taskOf } from "../src/kept-task.ts";
 
 interface Workflow {
   id: string;

@@ -1,10 +1,10 @@
+import { FAILURE_POLICIES, hasEnded, isHeld, type StoredTask } from "@mcp-swarm/coordination/tasks";
 import type { Store } from "@mcp-swarm/store";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import type { NewTask } from "../src/new-task.ts";
-import { hasEnded, isHeld, type StoredTask } from "../src/task-record.ts";
-import { FAILURE_POLICIES, hasWorkflowEnded } from "../src/workflow-record.ts";
+import { hasWorkflowEnded } from "../src/workflow-record.ts";
 import { type Host, LEASE_MS, swarm } from "./support/swarm.ts";
 import { checkWorkflow, readWorkflow } from "./support/workflow-invariants.ts";
 

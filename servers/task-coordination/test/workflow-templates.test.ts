@@ -1,7 +1,7 @@
+import { taskOf } from "@mcp-swarm/coordination/tasks";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
-import { taskOf } from "../src/kept-task.ts";
 import { fillJson, fillText, type NewTemplate, parameterValues, type TemplateParameter } from "../src/workflow-template.ts";
 import { swarm } from "./support/swarm.ts";
 

@@ -1,9 +1,10 @@
+import { LONG_FIELDS, longText } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import { cut, READS, shrinkToFit } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
 import { context, history, taskFull, taskId, taskTexts } from "./schemas.ts";
-import { changes, contextView, full, LONG_FIELDS, longText } from "./views.ts";
+import { changes, contextView, full } from "./views.ts";
 
 /** Most characters of one part; it shrinks until it fits where characters take many bytes. */
 const PART_CHARS = 4_500;

@@ -1,8 +1,9 @@
 /** Tasks as tools are given them, and as they answer those that were added. */
+import type { TaskStatus } from "@mcp-swarm/coordination/tasks";
 import { fields, fit } from "@mcp-swarm/server";
 import * as z from "zod";
 import type { NewTask } from "../new-task.ts";
-import { TASKS_PER_CALL_MAX, type TaskStatus } from "../task-record.ts";
+import { TASKS_PER_CALL_MAX } from "../task-record.ts";
 import { newTask, status } from "./schemas.ts";
 
 /** Bytes for the list of added tasks beside what else is answered. */

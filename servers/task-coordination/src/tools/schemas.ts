@@ -1,4 +1,5 @@
 /** The fields that several tools share: what callers give, and what they get. */
+import { TASK_STATUSES } from "@mcp-swarm/coordination/tasks";
 import { fields } from "@mcp-swarm/server";
 import * as z from "zod";
 import {
@@ -10,7 +11,6 @@ import {
   FILES_MAX,
   NOTE_CHARS_MAX,
   PRIORITY_MAX,
-  TASK_STATUSES,
   TIMEOUT_MS_MAX,
   TITLE_CHARS_MAX,
 } from "../task-record.ts";

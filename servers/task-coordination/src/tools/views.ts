@@ -1,9 +1,10 @@
 /** Records as a model reads them: short, with a way to read what was left out. */
+import type { LongField, TaskChange } from "@mcp-swarm/coordination/tasks";
 import { type Json, PAGE_DEFAULT } from "@mcp-swarm/core";
 import { cut, fit } from "@mcp-swarm/server";
 import type { z } from "zod";
 import type { TaskPage } from "../task-reading.ts";
-import type { ContextItem, TaskChange, TaskRecord } from "../task-record.ts";
+import type { ContextItem, TaskRecord } from "../task-record.ts";
 import type { context, cuts, taskBrief, taskFull } from "./schemas.ts";
 
 /**
@@ -19,17 +20,6 @@ const BRIEF_DESCRIPTION = 160;
 const FILES_BYTES = 3_000;
 /** Most blockers, results and changes shown of each. */
 const LISTED = 20;
-
-/** The fields of a task that `get_task` reads in parts. */
-export const LONG_FIELDS = ["description", "parameters", "output", "checkpoint", "expectedOutput", "error"] as const;
-export type LongField = (typeof LONG_FIELDS)[number];
-
-/** A long field as the text that it is read in. */
-export function longText(task: TaskRecord, field: LongField): string | undefined {
-  const value: Json | undefined = field === "error" ? task.error?.message : task[field];
-  if (value === undefined) return undefined;
-  return typeof value === "string" ? value : JSON.stringify(value);
-}
 
 export function brief(task: TaskRecord): z.input<ReturnType<typeof taskBrief>> {
   return {

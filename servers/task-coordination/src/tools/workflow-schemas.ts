@@ -1,8 +1,9 @@
 /** What the tools for workflows have in common. */
+import { FAILURE_POLICIES, TASK_STATUSES, WORKFLOW_STATES } from "@mcp-swarm/coordination/tasks";
 import { fields } from "@mcp-swarm/server";
 import * as z from "zod";
-import { DEPENDENCIES_MAX, TASK_STATUSES } from "../task-record.ts";
-import { FAILURE_POLICIES, WORKFLOW_ID, WORKFLOW_STATES } from "../workflow-record.ts";
+import { DEPENDENCIES_MAX } from "../task-record.ts";
+import { WORKFLOW_ID } from "../workflow-record.ts";
 
 export const workflowId = fields.shared(() => z.string().regex(WORKFLOW_ID));
 export const workflowState = fields.shared(() => z.enum(WORKFLOW_STATES));

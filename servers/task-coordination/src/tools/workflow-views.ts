@@ -1,8 +1,9 @@
 /** Workflows as a model reads them: short, with a way to read what was left out. */
+import type { WorkflowError } from "@mcp-swarm/coordination/tasks";
 import { cut, fit } from "@mcp-swarm/server";
 import type { z } from "zod";
 import type { WorkflowStatus } from "../workflow-reading.ts";
-import type { WorkflowError, WorkflowRecord } from "../workflow-record.ts";
+import type { WorkflowRecord } from "../workflow-record.ts";
 import type { TemplateParameter, TemplateRecord } from "../workflow-template.ts";
 import type { template } from "./list-workflow-templates.ts";
 import type { taskResult, workflowBrief, workflowFull } from "./workflow-schemas.ts";

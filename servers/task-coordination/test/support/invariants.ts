@@ -1,7 +1,7 @@
+import type { StoredTask } from "@mcp-swarm/coordination/tasks";
 import type { Store } from "@mcp-swarm/store";
 import { expect } from "vitest";
 import { taskCensus } from "../../../../test/support/task-invariants.ts";
-import type { StoredTask } from "../../src/task-record.ts";
 
 /** What happened to tasks that are gone is still counted; the records that are left cannot tell of it. */
 const HAPPENED = /^Counts of (\S+ by event|agent\.)/;

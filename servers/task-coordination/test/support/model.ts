@@ -1,5 +1,5 @@
+import type { TaskStatus } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
-import type { TaskStatus } from "../../src/task-record.ts";
 
 const AGE_MS = 10 * 60_000;
 

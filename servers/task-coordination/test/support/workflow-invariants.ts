@@ -1,8 +1,7 @@
+import { hasEnded, type IndexEntry, type StoredTask, type StoredWorkflow, workflowKey } from "@mcp-swarm/coordination/tasks";
 import { prefixRange, type Store, segment } from "@mcp-swarm/store";
 import { expect } from "vitest";
-import { type IndexEntry, workflowKey } from "../../src/task-layer.ts";
-import { hasEnded, type StoredTask } from "../../src/task-record.ts";
-import { hasWorkflowEnded, type StoredWorkflow } from "../../src/workflow-record.ts";
+import { hasWorkflowEnded } from "../../src/workflow-record.ts";
 import { checkTasks } from "./invariants.ts";
 
 const ROWS = 1_000;

@@ -3,7 +3,7 @@
  * apart from its neighbours: so what is as usual is left out, and the history is packed.
  */
 import type { Json } from "@mcp-swarm/core";
-import type { Claim, StoredTask, TaskChange, TaskEvent, TaskStatus } from "./task-record.ts";
+import type { Claim, StoredTask, TaskChange, TaskEvent, TaskStatus } from "./stored-task.ts";
 
 /**
  * What a field that is left out reads as. Part of the stored form: whatever a task is given by default elsewhere, these stay.

@@ -1,8 +1,7 @@
 import type { Json } from "@mcp-swarm/core";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { keepTask, taskOf } from "../src/kept-task.ts";
-import { type Claim, type StoredTask, TASK_STATUSES, type TaskChange } from "../src/task-record.ts";
+import { type Claim, keepTask, type StoredTask, TASK_STATUSES, type TaskChange, taskOf } from "../src/tasks/index.ts";
 
 const agents = fc.constantFrom("ann", "bob/helper", "swarm");
 const counts = fc.constantFrom(0, 1, 5, 7);
