@@ -18,8 +18,11 @@ export interface WaitOptions<T> {
   onProgress?: ((waitedMs: number) => void) | undefined;
 }
 
-/** Attempts are at least this far apart, however many commits wake: a flood must not become a busy loop. */
-const ATTEMPT_GAP_MS = 10;
+/**
+ * Farthest apart that attempts are held: a flood of commits must not become a busy loop. The first wake after a quiet of this
+ * long is followed at once, because it may well bring what is waited for; each that comes sooner widens the gap.
+ */
+const ATTEMPT_GAP_MS_MAX = 10;
 const PROGRESS_EVERY_MS = 5_000;
 
 /**
@@ -46,8 +49,11 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
   const startedAt = clock.now();
   let over = false;
   let woken = false;
+  let wokenAt = startedAt;
+  let gapMs = 0;
   let rouse = () => {};
   const wake = () => {
+    if (!woken) wokenAt = clock.now();
     woken = true;
     rouse();
   };
@@ -79,19 +85,22 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
     signal?.throwIfAborted();
     if (over) return undefined;
 
-    let rested = false;
+    const lookedAt = clock.now();
+    let rested = gapMs === 0;
     let due = false;
     using timers = disposables();
-    timers.use(
-      clock.timer(ATTEMPT_GAP_MS, () => {
-        rested = true;
-        rouse();
-      }),
-    );
+    if (!rested) {
+      timers.use(
+        clock.timer(gapMs, () => {
+          rested = true;
+          rouse();
+        }),
+      );
+    }
     const againInMs = "againInMs" in result ? result.againInMs : undefined;
     if (againInMs !== undefined && againInMs < waitMs) {
       timers.use(
-        clock.timer(Math.max(ATTEMPT_GAP_MS, againInMs), () => {
+        clock.timer(Math.max(ATTEMPT_GAP_MS_MAX, againInMs), () => {
           due = true;
           rouse();
         }),
@@ -101,6 +110,8 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
     signal?.throwIfAborted();
     // at the very end one more look costs little, and a wake that the gap held back is not lost
     if (over && !woken && !due) return undefined;
+    const quiet = !woken || wokenAt - lookedAt >= ATTEMPT_GAP_MS_MAX;
+    gapMs = quiet ? 0 : Math.min(ATTEMPT_GAP_MS_MAX, 2 * gapMs + 1);
   }
 }
 
