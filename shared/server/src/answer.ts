@@ -1,4 +1,5 @@
 import { type JsonObject, newId, SwarmError, systemRandom } from "@mcp-swarm/core";
+import type { Caller } from "@mcp-swarm/identity";
 import type { CallToolResult } from "@modelcontextprotocol/server";
 import type { Log } from "./log.ts";
 
@@ -24,8 +25,7 @@ export function answer(structured: JsonObject): CallToolResult {
 
 /** What the model reads when a call failed: the code, what happened and what to do next. An unforeseen error shows its id alone. */
 export function refusal(error: unknown, tool: string, log: Log): CallToolResult {
-  const known = error instanceof SwarmError && error.code !== "internal" ? error : unforeseen(error, tool, log);
-  if (known === error && known.cause !== undefined) log.warn({ tool, code: known.code, err: known.cause }, known.message);
+  const known = foreseen(error, { tool }, log);
   const lines = [
     `${known.code}: ${known.message}`,
     known.hint,
@@ -39,12 +39,35 @@ export function refusal(error: unknown, tool: string, log: Log): CallToolResult 
   };
 }
 
-function unforeseen(error: unknown, tool: string, log: Log): SwarmError {
+/** The error itself when it was thrown on purpose; else one that says only an id, under which the log has the cause. */
+export function foreseen(error: unknown, where: { tool: string } | { resource: string }, log: Log): SwarmError {
+  if (!(error instanceof SwarmError) || error.code === "internal") return unforeseen(error, where, log);
+  if (error.cause !== undefined) log.warn({ ...where, code: error.code, err: error.cause }, error.message);
+  return error;
+}
+
+function unforeseen(error: unknown, where: { tool: string } | { resource: string }, log: Log): SwarmError {
   const id = newId("error", systemRandom);
-  log.error({ tool, errorId: id, err: error }, "A tool failed in a way nobody foresaw");
+  const what = "tool" in where ? "A tool" : "A resource";
+  log.error({ ...where, errorId: id, err: error }, `${what} failed in a way nobody foresaw`);
   return new SwarmError("internal", `Something failed inside the server (${id}).`, {
     hint: "Nothing is known to have changed. The server's log on stderr has the cause under this id.",
   });
+}
+
+/** What a domain answered, with who asked, and which of the paths that others' text may stand at hold any. */
+export function attributed(output: JsonObject, untrusted: readonly string[], { agentId, verified }: Caller): JsonObject {
+  const marked = untrusted.filter((path) => holds(output, path.split(".")));
+  return { ...output, caller: { agentId, verified }, ...(marked.length > 0 ? { untrusted: marked } : {}) };
+}
+
+/** Whether there is anything at a path such as `tasks[].title`. */
+function holds(value: unknown, [step, ...rest]: readonly string[]): boolean {
+  if (step === undefined) return value !== undefined;
+  if (typeof value !== "object" || value === null) return false;
+  if (!step.endsWith("[]")) return holds((value as JsonObject)[step], rest);
+  const items = (value as JsonObject)[step.slice(0, -2)];
+  return Array.isArray(items) && items.some((item) => holds(item, rest));
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Store } from "@mcp-swarm/store";
 import type { Sweeper } from "@mcp-swarm/store/commands";
 import type { Config } from "./config.ts";
 import type { Log } from "./log.ts";
+import type { Resource } from "./resource.ts";
 import type { Tool } from "./tool.ts";
 
 /** What a server's domain is made from. */
@@ -35,6 +36,7 @@ export interface ServerDefinition<D extends Domain = Domain> {
   /** Groups of tools for `--toolsets`: name → what it is for. */
   readonly toolsets: Readonly<Record<string, string>>;
   readonly tools: readonly Tool<D>[];
+  readonly resources?: readonly Resource<D>[];
   /** What the `sweep` command removes besides expired rows. */
   readonly sweepers?: (config: Config) => readonly Sweeper[];
   open(host: Host): Promise<D>;

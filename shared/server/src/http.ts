@@ -60,7 +60,9 @@ export async function serveHttp(
   const onerror = (error: Error) => process_.log.warn({ err: error }, "An HTTP exchange reported an error");
   const handlers = new Map(
     [...mounts].map(([path, mounted]) => {
-      const handler = createMcpHandler(() => protocolServer(mounted, callerOf), { onerror });
+      const handler = createMcpHandler(({ era }) => protocolServer(mounted, { callerOf, canSubscribe: era === "modern" }), {
+        onerror,
+      });
       return [path, { handler, node: toNodeHandler(handler, { onerror }) }];
     }),
   );

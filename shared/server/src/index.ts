@@ -6,5 +6,15 @@ export type { Log } from "./log.ts";
 export { closeWithin, endOf, orExplain, runServer, shownStore } from "./main.ts";
 export { MountedServer, type Selection } from "./mount.ts";
 export { SwarmProcess } from "./process.ts";
+export {
+  type ListedResource,
+  type ParamsOf,
+  type Resource,
+  type ResourceContext,
+  type ResourcePage,
+  type ResourceSpec,
+  type ResourceWatching,
+  resourcesFor,
+} from "./resource.ts";
 export { type Effects, READS, type Tool, type ToolContext, type ToolSpec, toolsFor, WRITES } from "./tool.ts";
 export { packageVersion } from "./version.ts";

@@ -5,17 +5,20 @@ import {
   ProtocolError,
   ProtocolErrorCode,
   Server,
+  type ServerContext,
   type Tool as ToolDefinition,
 } from "@modelcontextprotocol/server";
 import * as z from "zod";
-import { answer, refusal } from "./answer.ts";
+import { answer, attributed, refusal } from "./answer.ts";
 import type { Domain, ServerDefinition } from "./definition.ts";
 import { isNamedOnly } from "./fields.ts";
 import { parseInput } from "./input.ts";
 import type { SwarmProcess } from "./process.ts";
+import type { Resource } from "./resource.ts";
+import type { MountedResources } from "./resources.ts";
 import type { Tool } from "./tool.ts";
 
-/** Which of a server's tools are served. */
+/** Which of a server's tools and resources are served. */
 export interface Selection {
   /** Names of toolsets; all when absent. */
   toolsets?: readonly string[];
@@ -32,11 +35,13 @@ export interface Origin {
 /** How long hosts may keep the list of tools: it is the same for every connection and changes only with the version. */
 const LIST_TTL_MS = 3_600_000;
 
-/** One server in one process: its tools over its domain, whatever carries the calls. */
+/** One server in one process: its tools and resources over its domain, whatever carries the calls. */
 export class MountedServer<D extends Domain = Domain> {
   readonly definition: ServerDefinition<D>;
   readonly #process: SwarmProcess;
   readonly #tools = new Map<string, Tool<D>>();
+  readonly #resources: readonly Resource<D>[];
+  #mountedResources: Promise<MountedResources<D>> | undefined;
   #domain: Promise<D> | undefined;
   #list: { tools: ToolDefinition[] } | undefined;
   /** Tools that were called: from the second call on it pays that zod compiles their checks. */
@@ -58,6 +63,7 @@ export class MountedServer<D extends Domain = Domain> {
       if (selection.readOnly && !tool.effects.readOnly) continue;
       this.#tools.set(tool.name, tool);
     }
+    this.#resources = (definition.resources ?? []).filter(({ toolset }) => selection.toolsets?.includes(toolset) ?? true);
   }
 
   /** The domain, opened by whoever first needs it. */
@@ -73,6 +79,24 @@ export class MountedServer<D extends Domain = Domain> {
       });
     }
     return this.#domain;
+  }
+
+  get hasResources(): boolean {
+    return this.#resources.length > 0;
+  }
+
+  /** Loaded when somebody first asks for one: a start does not wait for it. */
+  resources(): Promise<MountedResources<D>> {
+    this.#mountedResources ??= import("./resources.ts").then(({ MountedResources }) => {
+      const { clock, log } = this.#process;
+      return new MountedResources(this.#resources, {
+        domain: () => this.domain(),
+        ground: () => this.#process.ground(),
+        clock,
+        log,
+      });
+    });
+    return this.#mountedResources;
   }
 
   list(): { tools: ToolDefinition[] } {
@@ -108,24 +132,13 @@ export class MountedServer<D extends Domain = Domain> {
       typeof idempotencyKey === "string" ? { key: idempotencyKey, fingerprint: fingerprintOf(tool.name, input) } : undefined;
     const call = onceCall({ store, caller }, once);
     const output = await tool.handle(domain, input, { call, caller, signal: origin.signal, progress: origin.progress });
-    const complete = { ...output, caller: { agentId: caller.agentId, verified: caller.verified } };
-    const untrusted = tool.untrusted.filter((path) => holds(output, path.split(".")));
-    return answer(tool.output.parse(untrusted.length > 0 ? { ...complete, untrusted } : complete, checks) as JsonObject);
+    return answer(tool.output.parse(attributed(output, tool.untrusted, caller), checks) as JsonObject);
   }
 
   async close(): Promise<void> {
     const domain = await this.#domain?.catch(() => undefined); // one that never opened holds nothing
     await domain?.close();
   }
-}
-
-/** Whether there is anything at a path such as `tasks[].title`. */
-function holds(value: unknown, [step, ...rest]: readonly string[]): boolean {
-  if (step === undefined) return value !== undefined;
-  if (typeof value !== "object" || value === null) return false;
-  if (!step.endsWith("[]")) return holds((value as JsonObject)[step], rest);
-  const items = (value as JsonObject)[step.slice(0, -2)];
-  return Array.isArray(items) && items.some((item) => holds(item, rest));
 }
 
 /** The name of an HTTP caller that gave none; it may read. */
@@ -168,20 +181,31 @@ function shorten(schema: z.core.JSONSchema.BaseSchema, namedOnly: boolean): void
   }
 }
 
-/** A protocol server for one connection (stdio) or one request (HTTP); `callerOf` says who is at its other end. */
-export function protocolServer<D extends Domain>(
-  mounted: MountedServer<D>,
-  callerOf: (headers: Headers | undefined) => Caller,
-): Server {
+/** What carries one connection (stdio) or one request (HTTP), as far as a protocol server must know. */
+export interface Carrier {
+  /** Who is at the other end. */
+  callerOf(headers: Headers | undefined): Caller;
+  /** Whether the other end can be told of changes: over HTTP in the 2025 protocol nothing lasts beyond a request. */
+  readonly canSubscribe: boolean;
+  /** What a host of the 2025 protocol subscribes with; the later one's listen streams are the carrier's own business. */
+  readonly subscriptions?: { add(uri: string): Promise<void>; remove(uri: string): Promise<void> };
+}
+
+/** A protocol server for one connection (stdio) or one request (HTTP). */
+export function protocolServer<D extends Domain>(mounted: MountedServer<D>, carrier: Carrier): Server {
   const { name, title, version, instructions } = mounted.definition;
+  const resources = mounted.hasResources ? { resources: carrier.canSubscribe ? { subscribe: true } : {} } : {};
   const server = new Server(
     { name: `mcp-swarm-${name}`, title, version },
     {
-      capabilities: { tools: {} },
+      capabilities: { tools: {}, ...resources },
       instructions,
       cacheHints: {
         "tools/list": { ttlMs: LIST_TTL_MS, cacheScope: "public" },
         "server/discover": { ttlMs: LIST_TTL_MS, cacheScope: "public" },
+        "resources/templates/list": { ttlMs: LIST_TTL_MS, cacheScope: "public" },
+        "resources/list": { ttlMs: 0, cacheScope: "private" },
+        "resources/read": { ttlMs: 0, cacheScope: "private" },
       },
     },
   );
@@ -190,7 +214,7 @@ export function protocolServer<D extends Domain>(
     const token = context.mcpReq._meta?.progressToken;
     let progress = 0;
     return await mounted.call(request.params.name, request.params.arguments, {
-      caller: callerOf(context.http?.req?.headers),
+      caller: carrier.callerOf(context.http?.req?.headers),
       signal: context.mcpReq.signal,
       progress: (message) => {
         if (token === undefined) return;
@@ -202,5 +226,35 @@ export function protocolServer<D extends Domain>(
       },
     });
   });
+  if (mounted.hasResources) serveResources(server, mounted, carrier);
   return server;
+}
+
+function serveResources<D extends Domain>(server: Server, mounted: MountedServer<D>, carrier: Carrier): void {
+  const readerOf = (context: ServerContext) => ({
+    caller: carrier.callerOf(context.http?.req?.headers),
+    signal: context.mcpReq.signal,
+  });
+  server.setRequestHandler("resources/templates/list", async () => (await mounted.resources()).templates());
+  server.setRequestHandler("resources/list", async ({ params }, context) =>
+    (await mounted.resources()).list(params?.cursor, readerOf(context)),
+  );
+  server.setRequestHandler("resources/read", async ({ params }, context) =>
+    (await mounted.resources()).read(params.uri, readerOf(context)),
+  );
+  const subscriptions = () => {
+    if (carrier.subscriptions) return carrier.subscriptions;
+    throw new ProtocolError(
+      ProtocolErrorCode.MethodNotFound,
+      "Over HTTP this revision of the protocol has no connection here that could be told of changes. Read the resource again, use revision 2026-07-28 (subscriptions/listen), or mount the server over stdio.",
+    );
+  };
+  server.setRequestHandler("resources/subscribe", async ({ params }) => {
+    await subscriptions().add(params.uri);
+    return {};
+  });
+  server.setRequestHandler("resources/unsubscribe", async ({ params }) => {
+    await subscriptions().remove(params.uri);
+    return {};
+  });
 }

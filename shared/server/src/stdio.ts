@@ -1,7 +1,9 @@
 import type { Caller } from "@mcp-swarm/identity";
+import type { Server } from "@modelcontextprotocol/server";
 import { serveStdio } from "@modelcontextprotocol/server/stdio";
 import { type MountedServer, protocolServer } from "./mount.ts";
 import type { SwarmProcess } from "./process.ts";
+import type { Subscriptions } from "./subscriptions.ts";
 
 /**
  * Serves one host over this process's stdin and stdout, in whichever protocol era it opens with.
@@ -12,12 +14,87 @@ export function serveHost(
   process_: SwarmProcess,
   callerOf: () => Caller,
 ): { ended: Promise<void>; close(): Promise<void> } {
-  const handle = serveStdio(() => protocolServer(mounted, callerOf), {
+  const connection = new Connection(mounted, process_, callerOf);
+  const handle = serveStdio(() => connection.serve(), {
     onerror: (error) => process_.log.warn({ err: error }, "The connection to the host reported an error"),
   });
   const ended = new Promise<void>((resolve) => {
     for (const event of ["end", "close", "error"]) process.stdin.once(event, () => resolve());
     process.stdout.once("error", () => resolve());
   });
-  return { ended, close: () => handle.close() };
+  return {
+    ended,
+    async close() {
+      connection.close();
+      await handle.close();
+    },
+  };
+}
+
+/** What lasts as long as one host's connection: what it is told about. */
+class Connection {
+  readonly #mounted: MountedServer;
+  readonly #process: SwarmProcess;
+  readonly #callerOf: () => Caller;
+  /** The newest instance: a host that first probes the protocol gets another for its work. */
+  #server: Server | undefined;
+  #subscriptions: Promise<Subscriptions> | undefined;
+  /** What a host of the 2025 protocol subscribed to: there, subscribing twice is the same as once. */
+  readonly #subscribed = new Set<string>();
+  #closed = false;
+
+  constructor(mounted: MountedServer, process_: SwarmProcess, callerOf: () => Caller) {
+    this.#mounted = mounted;
+    this.#process = process_;
+    this.#callerOf = callerOf;
+  }
+
+  /** A protocol server of this connection. */
+  serve(): Server {
+    this.#server = protocolServer(this.#mounted, {
+      callerOf: this.#callerOf,
+      canSubscribe: true,
+      subscriptions: { add: (uri) => this.#subscribe(uri), remove: (uri) => this.#unsubscribe(uri) },
+    });
+    return this.#server;
+  }
+
+  async #subscribe(uri: string): Promise<void> {
+    if (this.#subscribed.has(uri)) return;
+    this.#subscribed.add(uri);
+    try {
+      await (await this.#opened()).add(uri);
+    } catch (error) {
+      this.#subscribed.delete(uri);
+      throw error;
+    }
+  }
+
+  async #unsubscribe(uri: string): Promise<void> {
+    if (this.#subscribed.delete(uri)) (await this.#opened()).remove(uri);
+  }
+
+  #opened(): Promise<Subscriptions> {
+    this.#subscriptions ??= import("./subscriptions.ts").then(({ Subscriptions }) => {
+      const subscriptions = new Subscriptions(
+        async (uri, signal, onChange) =>
+          (await this.#mounted.resources()).watch(uri, { caller: this.#callerOf(), signal }, onChange),
+        (uri) => this.#notify(uri),
+      );
+      if (this.#closed) subscriptions.close();
+      return subscriptions;
+    });
+    return this.#subscriptions;
+  }
+
+  #notify(uri: string): void {
+    this.#server?.sendResourceUpdated({ uri }).catch((error: unknown) => {
+      this.#process.log.debug({ err: error }, "A host was not told of an update; its connection has ended");
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    void this.#subscriptions?.then((subscriptions) => subscriptions.close());
+  }
 }
