@@ -1,10 +1,15 @@
 /** The domain of this server at work in one process: what its tools are given. */
 import { LeaseKeeper, Maintenance } from "@mcp-swarm/coordination";
+import { systemRandom } from "@mcp-swarm/core";
+import { deriveAgentId } from "@mcp-swarm/identity";
 import type { Domain, Host } from "@mcp-swarm/server";
+import { Agents } from "./agents.ts";
 
-export interface CommServer extends Domain {}
+export interface CommServer extends Domain {
+  readonly agents: Agents;
+}
 
-export async function openCommServer({ store, config, clock, random, log }: Host): Promise<CommServer> {
+export async function openCommServer({ store, presence, config, clock, random, log }: Host): Promise<CommServer> {
   const keeper = new LeaseKeeper({
     store,
     clock,
@@ -18,9 +23,16 @@ export async function openCommServer({ store, config, clock, random, log }: Host
   });
   maintenance.start();
   return {
+    agents: new Agents({ presence, sessionId: sessionName(config.hostSessionId) }),
     async close() {
       await maintenance.stop();
       await keeper.releaseAll();
     },
   };
+}
+
+/** The host's session under a name that others may know: its own id is the key to it. */
+function sessionName(hostSessionId: string | undefined): string | undefined {
+  if (hostSessionId === undefined) return undefined;
+  return deriveAgentId({ env: { CLAUDE_CODE_SESSION_ID: hostSessionId }, random: systemRandom });
 }

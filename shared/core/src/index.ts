@@ -3,3 +3,4 @@ export { type Clock, type ManualClock, manualClock, systemClock } from "./clock.
 export { assert, ERROR_CODES, type ErrorCode, type ErrorOptions, SwarmError } from "./errors.ts";
 export { newId, type Random, seededRandom, systemRandom } from "./ids.ts";
 export type { Json, JsonObject } from "./json.ts";
+export { mergePatch } from "./merge-patch.ts";
