@@ -1,0 +1,77 @@
+/**
+ * Where leaders are kept. A leader is a candidate like others, the one that its group's record points at: it leads for as long
+ * as its candidacy lasts, so a renewal writes the candidate's own row and nothing that all share.
+ *
+ * | key | value | why |
+ * |---|---|---|
+ * | `leader/at/<group>` | GroupRecord | who leads, since when, in which term; stays for its term |
+ * | `leader/candidate/<group>/<ticket>` | Candidate (expires) | a lease that the candidate's process renews; in the order in which they came |
+ * | `leader/due/<ms>/<group>` | {id} | when to look whether the leader is still there; moved when looked at, not when renewed |
+ */
+import { DueIndex } from "@mcp-swarm/coordination";
+import { type KeyRange, ordered, prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
+
+/** Most candidates of one group. */
+export const CANDIDATES_MAX = 200;
+
+export type Candidate = {
+  readonly ticket: number;
+  readonly agentId: string;
+  readonly processId?: string;
+  readonly since: number;
+  /** What it tells of itself. */
+  readonly info?: string;
+};
+
+export type GroupRecord = {
+  readonly group: string;
+  /** Rises with each change of the leader: the fencing token of what it does as leader. */
+  readonly term: number;
+  /** The last ticket given out. */
+  readonly ticket: number;
+  /** Whose candidacy leads while it lasts, and since when. */
+  readonly leader?: { readonly ticket: number; readonly since: number };
+  /** Where the group stands in the due index. */
+  readonly dueAt?: number;
+};
+
+export type Leader = Candidate & { readonly term: number; readonly leadsSince: number; readonly leaseExpiresAt: number };
+
+export const LEADERS_PREFIX = "leader/";
+export const leadersDue = new DueIndex("leader/due/");
+
+export const groupKey = (group: string): string => `leader/at/${segment(group)}`;
+export const candidateKey = (group: string, ticket: number): string => `leader/candidate/${segment(group)}/${ordered(ticket)}`;
+export const candidatesOf = (group: string, limit: number): KeyRange => prefixRange(`leader/candidate/${segment(group)}/`, limit);
+
+export function readGroup(tx: Pick<Transaction, "get">, group: string): GroupRecord {
+  return (tx.get(groupKey(group))?.value as GroupRecord | undefined) ?? { group, term: 0, ticket: 0 };
+}
+
+/** Who leads at this moment; nobody once the leader's lease has run out, however lately. */
+export function readLeader(tx: Pick<Transaction, "get">, group: string): Leader | undefined {
+  const record = readGroup(tx, group);
+  return record.leader && leaderOf(record, tx.get(candidateKey(group, record.leader.ticket)));
+}
+
+/** `readLeader` outside a transaction. */
+export async function findLeader(store: Pick<Store, "getMany">, group: string): Promise<Leader | undefined> {
+  // two reads, and a third that the second still is what the first pointed at: a change in between is read again
+  for (let tries = 0; tries < FIND_TRIES_MAX; tries++) {
+    const [entry] = await store.getMany([groupKey(group)]);
+    const record = entry?.value as GroupRecord | undefined;
+    if (!record?.leader) return undefined;
+    const [again, row] = await store.getMany([groupKey(group), candidateKey(group, record.leader.ticket)]);
+    if (again?.rev === entry?.rev) return leaderOf(record, row);
+  }
+  return undefined;
+}
+
+/** A group whose leader changes more often than this while it is read has none to speak of. */
+const FIND_TRIES_MAX = 8;
+
+function leaderOf(record: GroupRecord, row: { value: unknown; expiresAt?: number } | undefined): Leader | undefined {
+  if (!row || !record.leader) return undefined;
+  const candidate = row.value as Candidate;
+  return { ...candidate, term: record.term, leadsSince: record.leader.since, leaseExpiresAt: row.expiresAt ?? 0 };
+}
