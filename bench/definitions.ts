@@ -1,14 +1,32 @@
 /** What the definitions of the tools cost a model that loads them: characters a tool, and tokens a toolset. */
-import { definition } from "@mcp-swarm/task-coordination";
+import { definition as comm } from "@mcp-swarm/agent-comm";
+import { definition as state } from "@mcp-swarm/shared-state";
+import { definition as tasks } from "@mcp-swarm/task-coordination";
 import { encode } from "gpt-tokenizer";
 import { LineClient } from "./drivers/line-client.ts";
 import type { Row } from "./row.ts";
-import { taskServer } from "./servers.ts";
+import { SERVER_NAMES, type ServerName, swarmServer } from "./servers.ts";
 
 const CHARS_MAX = 650;
 
+interface Definition {
+  toolsets: Readonly<Record<string, string>>;
+  tools: readonly { name: string; toolset: string }[];
+}
+const DEFINITIONS: Readonly<Record<ServerName, Definition>> = {
+  "task-coordination": tasks,
+  "agent-comm": comm,
+  "shared-state": state,
+};
+
 export async function definitions(): Promise<Row[]> {
-  const host = new LineClient(taskServer({ store: "memory:", durability: "full", worker: "worker-1" }));
+  const rows: Row[] = [];
+  for (const server of SERVER_NAMES) rows.push(...(await definitionsOf(server)));
+  return rows;
+}
+
+async function definitionsOf(server: ServerName): Promise<Row[]> {
+  const host = new LineClient(swarmServer(server, { store: "memory:", durability: "full", agent: "agent-1" }));
   try {
     await host.open();
     const { tools } = (await host.request("tools/list", {})) as {
@@ -24,17 +42,21 @@ export async function definitions(): Promise<Row[]> {
     const tokens = (some: readonly string[]) => some.reduce((sum, text) => sum + encode(text).length, 0);
     const rows: Row[] = [
       {
-        what: `definition of a tool, mean of ${all.length}`,
+        what: `${server}: definition of a tool, mean of ${all.length}`,
         subject: `${Math.round(chars)} characters`,
         goal: { atMost: CHARS_MAX, value: chars },
         note: `the longest ${longest}, all together ${tokens(all).toLocaleString("en-US")} tokens`,
       },
     ];
-    for (const toolset of Object.keys(definition.toolsets)) {
-      const names = definition.tools.filter((tool) => tool.toolset === toolset).map(({ name }) => name);
+    const { toolsets, tools: known } = DEFINITIONS[server];
+    for (const toolset of Object.keys(toolsets)) {
+      const names = known.filter((tool) => tool.toolset === toolset).map(({ name }) => name);
       if (names.length === 0) continue;
       const some = names.map((name) => texts.get(name) ?? "");
-      rows.push({ what: `toolset ${toolset}, ${names.length} tools`, subject: `${tokens(some).toLocaleString("en-US")} tokens` });
+      rows.push({
+        what: `${server}: toolset ${toolset}, ${names.length} tool${names.length === 1 ? "" : "s"}`,
+        subject: `${tokens(some).toLocaleString("en-US")} tokens`,
+      });
     }
     return rows;
   } finally {

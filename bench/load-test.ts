@@ -1,7 +1,7 @@
 /** The load test of the specification: 100 tasks that take 100 ms each, 5 agents, each with a server of its own. */
 import { join } from "node:path";
 import type { Options, Row } from "./row.ts";
-import { scratch, taskServer } from "./servers.ts";
+import { scratch, swarmServer } from "./servers.ts";
 import { Squad } from "./squad.ts";
 import { median } from "./stats.ts";
 
@@ -17,7 +17,11 @@ export async function loadTest({ quick }: Options): Promise<Row[]> {
   using folder = scratch();
   const squad = await Squad.open(
     Array.from({ length: AGENTS }, (_, at) =>
-      taskServer({ store: `sqlite:${join(folder.path, "swarm.db")}`, durability: "full", worker: `agent-${at + 1}` }),
+      swarmServer("task-coordination", {
+        store: `sqlite:${join(folder.path, "swarm.db")}`,
+        durability: "full",
+        agent: `agent-${at + 1}`,
+      }),
     ),
   );
   try {

@@ -3,8 +3,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Launch, LineClient } from "./drivers/line-client.ts";
+import { ECHO, READS, type ToolCall } from "./reads.ts";
 import type { Options, Row } from "./row.ts";
-import { echoServer, scratch, taskServer } from "./servers.ts";
+import { echoServer, SERVER_NAMES, type ServerName, scratch, swarmServer } from "./servers.ts";
 import { contest } from "./stats.ts";
 
 const ROUNDS = 21;
@@ -13,9 +14,6 @@ const MEMORY_ROUNDS = 7;
 const SETTLE_MS = 2_000;
 const GOAL = 1.15;
 
-const READ = { tool: "get_workers", args: {} };
-const ECHO = { tool: "echo", args: { text: "hello" } };
-
 interface Start {
   firstMs: number;
   toolMs: number;
@@ -23,9 +21,17 @@ interface Start {
   idleMiB: number;
 }
 
-export async function start({ quick }: Options): Promise<Row[]> {
+export async function start(options: Options): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const server of SERVER_NAMES) rows.push(...(await startOf(server, options)));
+  return rows;
+}
+
+async function startOf(server: ServerName, { quick }: Options): Promise<Row[]> {
   using folder = scratch();
-  const ours = taskServer({ store: `sqlite:${join(folder.path, "swarm.db")}`, durability: "full", worker: "worker-1" });
+  const store = `sqlite:${join(folder.path, "swarm.db")}`;
+  const ours = swarmServer(server, { store, durability: "full", agent: "agent-1" });
+  const read = READS[server];
   const bare = await echoServer();
   const rounds = quick ? 5 : ROUNDS;
   const row = async (
@@ -36,11 +42,11 @@ export async function start({ quick }: Options): Promise<Row[]> {
     times: number,
   ): Promise<Row> => {
     const { subject, control, ratio } = await contest(times, {
-      subject: async () => pick(await startOnce(ours, READ, settleMs)),
+      subject: async () => pick(await startOnce(ours, read, settleMs)),
       control: async () => pick(await startOnce(bare, ECHO, settleMs)),
     });
     const shown = (value: number) => `${value.toFixed(1)} ${unit}`;
-    return { what, subject: shown(subject), control: shown(control), ratio, goal: { atMost: GOAL } };
+    return { what: `${server}: ${what}`, subject: shown(subject), control: shown(control), ratio, goal: { atMost: GOAL } };
   };
   const rows = [
     await row("spawn to first answer", (one) => one.firstMs, "ms", 0, rounds),
@@ -52,11 +58,7 @@ export async function start({ quick }: Options): Promise<Row[]> {
   return rows;
 }
 
-async function startOnce(
-  launch: Launch,
-  { tool, args }: { tool: string; args: Record<string, unknown> },
-  settleMs: number,
-): Promise<Start> {
+async function startOnce(launch: Launch, { tool, args }: ToolCall, settleMs: number): Promise<Start> {
   const spawned = performance.now();
   const host = new LineClient(launch);
   try {

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { startPostgres } from "../test/support/postgres.ts";
 import type { Options, Row } from "./row.ts";
-import { type Durability, rawServer, scratch, taskServer } from "./servers.ts";
+import { type Durability, rawServer, scratch, swarmServer } from "./servers.ts";
 import { Squad } from "./squad.ts";
 import { contest, perSecond } from "./stats.ts";
 
@@ -70,10 +70,12 @@ function flatness(perSecondAt: ReadonlyMap<number, number>, durability: Durabili
 async function measure(size: Size, durability: Durability, stores?: { ours: string; raw: string }) {
   using folder = scratch();
   const at = stores ?? { ours: `sqlite:${join(folder.path, "swarm.db")}`, raw: `sqlite:${join(folder.path, "raw.db")}` };
-  const workers = Array.from({ length: size.workers }, (_, number) => `worker-${number + 1}`);
-  const ours = await Squad.open(workers.map((worker) => taskServer({ store: at.ours, durability, worker })));
+  const agents = Array.from({ length: size.workers }, (_, number) => `worker-${number + 1}`);
+  const ours = await Squad.open(agents.map((agent) => swarmServer("task-coordination", { store: at.ours, durability, agent })));
   try {
-    const raw = await Squad.open(await Promise.all(workers.map((worker) => rawServer({ store: at.raw, durability, worker }))));
+    const raw = await Squad.open(
+      await Promise.all(agents.map((agent) => rawServer("queue", { store: at.raw, durability, agent }))),
+    );
     try {
       await ours.drain(WARM_UP);
       await raw.drain(WARM_UP);

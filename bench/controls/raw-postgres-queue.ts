@@ -1,21 +1,14 @@
 /** The raw queue over one table of PostgreSQL: one statement a claim, with SKIP LOCKED. */
-import pg from "pg";
+import { openPool } from "./postgres-pool.ts";
 import { serveQueue } from "./queue-tools.ts";
 
-const pool = new pg.Pool({ connectionString: process.env.BENCH_DATABASE, max: 4 });
-// two processes that make one table at once: one of them is told that it is there
-const SETUP_LOCK = 7_241;
-const setUp = await pool.connect();
-await setUp.query("SELECT pg_advisory_lock($1)", [SETUP_LOCK]);
-await setUp.query(`
+const pool = await openPool(`
   CREATE TABLE IF NOT EXISTS tasks(
     id TEXT PRIMARY KEY, seq BIGINT GENERATED ALWAYS AS IDENTITY, status TEXT NOT NULL, holder TEXT,
     claimed_at TIMESTAMPTZ, done_at TIMESTAMPTZ, output TEXT
   );
   CREATE INDEX IF NOT EXISTS tasks_available ON tasks(seq) WHERE status = 'available';
 `);
-await setUp.query("SELECT pg_advisory_unlock($1)", [SETUP_LOCK]);
-setUp.release();
 
 serveQueue({
   async add(ids) {
@@ -39,4 +32,3 @@ serveQueue({
     return rowCount === 1;
   },
 });
-process.stdin.once("end", () => void pool.end());
