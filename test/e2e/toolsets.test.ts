@@ -70,21 +70,23 @@ test("task-coordination has the groups its users know", async () => {
   expect(await toolsetsOf("task-coordination")).toEqual(["tasks", "slots", "workflows", "assignment", "metrics"]);
 });
 
-test("the README's table names the tools of each toolset, and what they cost in tokens within a tenth", async () => {
-  verifies("CORE-17");
-  const readme = readFileSync(join(ROOT, "README.md"), "utf8");
-  for (const toolset of await toolsetsOf("task-coordination")) {
-    const [, named = "", tokens = ""] = new RegExp(`^\\| \`${toolset}\` \\| (.+) \\| ([\\d,]+) \\|$`, "m").exec(readme) ?? [];
-    await using host = await Host.start({ store: "memory:", args: ["--toolsets", toolset] });
-    const { tools } = await host.client.listTools();
-    expect(named.split(" ").toSorted(), toolset).toEqual(tools.map(({ name }) => `\`${name}\``).toSorted());
-    // what hosts give a model of a definition
-    const texts = tools.map(({ name, description, inputSchema }) =>
-      JSON.stringify({ name, description, input_schema: inputSchema }),
-    );
-    const real = texts.reduce((sum, text) => sum + encode(text).length, 0);
-    expect(Math.abs(Number(tokens.replace(",", "")) - real) / real, `${toolset}: README ${tokens}, really ${real}`).toBeLessThan(
-      0.1,
-    );
-  }
+describe.each(SERVERS)("the README's table of %s", (server) => {
+  test("names the tools of each toolset, and what they cost in tokens within a tenth", async () => {
+    verifies("CORE-17");
+    const readme = readFileSync(join(ROOT, "README.md"), "utf8");
+    const section = readme.split(`\n### ${server}\n`)[1]?.split(/\n##+ /)[0] ?? "";
+    for (const toolset of await toolsetsOf(server)) {
+      const [, named = "", tokens = ""] = new RegExp(`^\\| \`${toolset}\` \\| (.+) \\| ([\\d,]+) \\|$`, "m").exec(section) ?? [];
+      await using host = await Host.start({ server, store: "memory:", args: ["--toolsets", toolset] });
+      const { tools } = await host.client.listTools();
+      expect(named.split(" ").toSorted(), toolset).toEqual(tools.map(({ name }) => `\`${name}\``).toSorted());
+      // what hosts give a model of a definition
+      const texts = tools.map(({ name, description, inputSchema }) =>
+        JSON.stringify({ name, description, input_schema: inputSchema }),
+      );
+      const real = texts.reduce((sum, text) => sum + encode(text).length, 0);
+      const written = Number(tokens.replace(",", ""));
+      expect(Math.abs(written - real) / real, `${toolset}: README ${tokens}, really ${real}`).toBeLessThan(0.1);
+    }
+  });
 });
