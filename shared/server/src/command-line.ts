@@ -1,3 +1,4 @@
+import { SwarmError } from "@mcp-swarm/core";
 import { storeCommand } from "@mcp-swarm/store/commands";
 import { Command } from "commander";
 import { readConfig } from "./config.ts";
@@ -8,9 +9,9 @@ import type { Selection } from "./mount.ts";
 export async function parse<D extends Domain>(
   definition: ServerDefinition<D>,
   args: readonly string[],
-): Promise<{ selection: Selection; http?: string; where?: boolean } | undefined> {
+): Promise<{ selection: Selection; http?: string; where?: boolean; channel?: boolean } | undefined> {
   const toolsets = Object.entries(definition.toolsets).map(([name, about]) => `  ${name.padEnd(12)} ${about}`);
-  let serving: { selection: Selection; http?: string; where?: boolean } | undefined;
+  let serving: Awaited<ReturnType<typeof parse>>;
   const command = new Command(`mcp-swarm-${definition.name}`)
     .description(`${definition.title}: an MCP server over stdio, or over Streamable HTTP with --http.`)
     .version(definition.version, "--version", "Print the version")
@@ -23,8 +24,17 @@ export async function parse<D extends Domain>(
       "after",
       `\nToolsets:\n${toolsets.join("\n")}\n\nEnvironment: SWARM_STORE, SWARM_AGENT, SWARM_LEASE_MS, SWARM_LOG and others; see the README.`,
     )
-    .action((options: { http?: string; toolsets?: string; readOnly?: boolean; where?: boolean }) => {
-      const { http, where } = options;
+    .action((options: { http?: string; toolsets?: string; readOnly?: boolean; where?: boolean; channel?: boolean }) => {
+      const { http, where, channel } = options;
+      if (channel && http !== undefined) {
+        throw new SwarmError(
+          "invalid_argument",
+          "--channel works over stdio only: a channel reaches the session that started the server.",
+          {
+            hint: "Use --channel or --http, not both.",
+          },
+        );
+      }
       serving = {
         selection: {
           ...(options.toolsets === undefined ? {} : { toolsets: options.toolsets.split(",").map((name) => name.trim()) }),
@@ -32,8 +42,11 @@ export async function parse<D extends Domain>(
         },
         ...(http === undefined ? {} : { http }),
         ...(where === undefined ? {} : { where }),
+        ...(channel === undefined ? {} : { channel }),
       };
     });
+  if (definition.channel)
+    command.option("--channel", "Push what is new into the session, in hosts that have channels (Claude Code)");
   command.addCommand(
     storeCommand({
       storeUrl: () => readConfig(process.env, process.cwd()).storeUrl,

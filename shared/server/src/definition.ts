@@ -1,7 +1,8 @@
 import type { Clock, Random } from "@mcp-swarm/core";
-import type { Presence } from "@mcp-swarm/identity";
+import type { Caller, Presence } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
 import type { Sweeper } from "@mcp-swarm/store/commands";
+import type { Push } from "./channel.ts";
 import type { Config } from "./config.ts";
 import type { Log } from "./log.ts";
 import type { Resource } from "./resource.ts";
@@ -25,6 +26,14 @@ export interface Domain {
   close(): Promise<void>;
 }
 
+/** A way for a server to tell a running session of something at once. What it says is lost when nobody listens: it is no record. */
+export interface Channel<D> {
+  /** What the model reads about it, behind the server's own instructions; both together stay under 2 KB. */
+  readonly instructions: string;
+  /** Called when the session is ready; disposed when the connection ends. */
+  open(domain: D, caller: Caller, push: Push): Disposable;
+}
+
 /** One MCP server as data: what `runServer` and the gateway mount. */
 export interface ServerDefinition<D extends Domain = Domain> {
   /** The short name: `task-coordination`. */
@@ -37,6 +46,8 @@ export interface ServerDefinition<D extends Domain = Domain> {
   readonly toolsets: Readonly<Record<string, string>>;
   readonly tools: readonly Tool<D>[];
   readonly resources?: readonly Resource<D>[];
+  /** What `--channel` pushes into the host's session, for hosts that have channels. */
+  readonly channel?: Channel<D>;
   /** What the `sweep` command removes besides expired rows. */
   readonly sweepers?: (config: Config) => readonly Sweeper[];
   open(host: Host): Promise<D>;

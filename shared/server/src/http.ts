@@ -3,7 +3,8 @@ import type { AddressInfo } from "node:net";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Caller, checkAgentId } from "@mcp-swarm/identity";
 import { localhostHostValidation, localhostOriginValidation, toNodeHandler } from "@modelcontextprotocol/node";
-import { createMcpHandler } from "@modelcontextprotocol/server";
+import { createMcpHandler, type McpHttpHandler, type McpServerFactory } from "@modelcontextprotocol/server";
+import { HttpListens } from "./listen-http.ts";
 import { ANONYMOUS, type MountedServer, protocolServer } from "./mount.ts";
 import type { SwarmProcess } from "./process.ts";
 
@@ -60,10 +61,13 @@ export async function serveHttp(
   const onerror = (error: Error) => process_.log.warn({ err: error }, "An HTTP exchange reported an error");
   const handlers = new Map(
     [...mounts].map(([path, mounted]) => {
-      const handler = createMcpHandler(({ era }) => protocolServer(mounted, { callerOf, canSubscribe: era === "modern" }), {
-        onerror,
-      });
-      return [path, { handler, node: toNodeHandler(handler, { onerror }) }];
+      const factory: McpServerFactory = ({ era }) => protocolServer(mounted, { callerOf, canSubscribe: era === "modern" });
+      const handler = createMcpHandler(factory, { onerror });
+      const listens = mounted.hasResources ? new HttpListens({ mounted, callerOf, factory, onerror }) : undefined;
+      const fetch: McpHttpHandler["fetch"] = async (request, options) =>
+        (await listens?.fetch(request)) ?? (await handler.fetch(request, options));
+      const close = () => Promise.all([listens?.close(), handler.close()]);
+      return [path, { close, node: toNodeHandler({ fetch }, { onerror }) }];
     }),
   );
 
@@ -106,7 +110,7 @@ export async function serveHttp(
     url: `http://${address.host.includes(":") ? `[${address.host}]` : address.host}:${port}`,
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      await Promise.all([...handlers.values()].map(({ handler }) => handler.close()));
+      await Promise.all([...handlers.values()].map(({ close }) => close()));
       server.closeIdleConnections();
       const drained = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
       await closed;

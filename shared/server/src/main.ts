@@ -15,6 +15,7 @@ interface Command {
   /** `[host:]port` for HTTP; stdio when absent. */
   http?: string;
   where?: boolean;
+  channel?: boolean;
 }
 
 /** The bin of one server: reads command line and environment, serves until the host is gone, gives back, ends the process. */
@@ -40,7 +41,7 @@ async function serve<D extends Domain>(definition: ServerDefinition<D>, command:
       processId: swarm.processId,
     }));
     const mounted = mount(definition, swarm, command.selection);
-    const host = serveHost(mounted, swarm, caller);
+    const host = serveHost(mounted, swarm, caller, command.channel ? { channel: true } : {});
     // the answers to the host's first questions come before the store is opened for the calls that follow
     setImmediate(() => void mounted.domain().catch(() => {})); // logged there; calls will say why it does not open
     await endOf(host.ended);

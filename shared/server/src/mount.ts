@@ -2,9 +2,13 @@ import { type JsonObject, SwarmError } from "@mcp-swarm/core";
 import { type Caller, fingerprintOf, onceCall } from "@mcp-swarm/identity";
 import {
   type CallToolResult,
+  CLIENT_CAPABILITIES_META_KEY,
+  type ClientCapabilities,
+  type InputRequiredResult,
   ProtocolError,
   ProtocolErrorCode,
   Server,
+  type ServerCapabilities,
   type ServerContext,
   type Tool as ToolDefinition,
 } from "@modelcontextprotocol/server";
@@ -16,7 +20,8 @@ import { parseInput } from "./input.ts";
 import type { SwarmProcess } from "./process.ts";
 import type { Resource } from "./resource.ts";
 import type { MountedResources } from "./resources.ts";
-import type { Tool } from "./tool.ts";
+import type { SamplingRound } from "./sampling.ts";
+import { type Sample, SamplePending, type Tool } from "./tool.ts";
 
 /** Which of a server's tools and resources are served. */
 export interface Selection {
@@ -30,6 +35,8 @@ export interface Origin {
   caller: Caller;
   signal: AbortSignal;
   progress(message: string): void;
+  /** Asks the host's model, when the host offers it. */
+  sample?: Sample;
 }
 
 /** How long hosts may keep the list of tools: it is the same for every connection and changes only with the version. */
@@ -111,6 +118,7 @@ export class MountedServer<D extends Domain = Domain> {
     try {
       return await this.#run(tool, args, origin);
     } catch (error) {
+      if (error instanceof SamplePending) throw error; // the call is made again with the answer
       return refusal(error, tool.name, this.#process.log);
     }
   }
@@ -131,7 +139,9 @@ export class MountedServer<D extends Domain = Domain> {
     const once =
       typeof idempotencyKey === "string" ? { key: idempotencyKey, fingerprint: fingerprintOf(tool.name, input) } : undefined;
     const call = onceCall({ store, caller }, once);
-    const output = await tool.handle(domain, input, { call, caller, signal: origin.signal, progress: origin.progress });
+    const { signal, progress, sample } = origin;
+    const sampling = sample && tool.effects.readOnly ? { sample } : {};
+    const output = await tool.handle(domain, input, { call, caller, signal, progress, ...sampling });
     return answer(tool.output.parse(attributed(output, tool.untrusted, caller), checks) as JsonObject);
   }
 
@@ -187,6 +197,9 @@ export interface Carrier {
   callerOf(headers: Headers | undefined): Caller;
   /** Whether the other end can be told of changes: over HTTP in the 2025 protocol nothing lasts beyond a request. */
   readonly canSubscribe: boolean;
+  /** What this connection has besides, and what the model reads about it. */
+  readonly capabilities?: ServerCapabilities;
+  readonly instructions?: string;
   /** What a host of the 2025 protocol subscribes with; the later one's listen streams are the carrier's own business. */
   readonly subscriptions?: { add(uri: string): Promise<void>; remove(uri: string): Promise<void> };
 }
@@ -198,8 +211,8 @@ export function protocolServer<D extends Domain>(mounted: MountedServer<D>, carr
   const server = new Server(
     { name: `mcp-swarm-${name}`, title, version },
     {
-      capabilities: { tools: {}, ...resources },
-      instructions,
+      capabilities: { tools: {}, ...resources, ...carrier.capabilities },
+      instructions: carrier.instructions ? `${instructions}\n\n${carrier.instructions}` : instructions,
       cacheHints: {
         "tools/list": { ttlMs: LIST_TTL_MS, cacheScope: "public" },
         "server/discover": { ttlMs: LIST_TTL_MS, cacheScope: "public" },
@@ -210,10 +223,10 @@ export function protocolServer<D extends Domain>(mounted: MountedServer<D>, carr
     },
   );
   server.setRequestHandler("tools/list", () => mounted.list());
-  server.setRequestHandler("tools/call", async (request, context) => {
+  server.setRequestHandler("tools/call", async ({ params }, context) => {
     const token = context.mcpReq._meta?.progressToken;
     let progress = 0;
-    return await mounted.call(request.params.name, request.params.arguments, {
+    const origin: Origin = {
       caller: carrier.callerOf(context.http?.req?.headers),
       signal: context.mcpReq.signal,
       progress: (message) => {
@@ -224,10 +237,40 @@ export function protocolServer<D extends Domain>(mounted: MountedServer<D>, carr
           .notify({ method: "notifications/progress", params: { progressToken: token, progress, message } })
           .catch(() => {});
       },
-    });
+    };
+    const call = (sample?: Sample) => mounted.call(params.name, params.arguments, sample ? { ...origin, sample } : origin);
+    const { envelope } = context.mcpReq;
+    if (envelope)
+      return (envelope as Envelope)[CLIENT_CAPABILITIES_META_KEY]?.sampling ? await callAgain(call, context) : await call();
+    if (!server.getClientCapabilities()?.sampling) return await call();
+    const { askingSample } = await import("./sampling.ts");
+    const { requestSampling, signal } = context.mcpReq;
+    return await call(askingSample((asked, options) => requestSampling(asked, options), signal));
   });
   if (mounted.hasResources) serveResources(server, mounted, carrier);
   return server;
+}
+
+/** What a request of revision 2026-07-28 says of its host, as far as it matters here. */
+interface Envelope {
+  readonly [CLIENT_CAPABILITIES_META_KEY]?: ClientCapabilities;
+}
+
+/** One try of a call whose host is asked by answering what the call still needs (revision 2026-07-28). */
+async function callAgain(
+  call: (sample: Sample) => Promise<CallToolResult>,
+  { mcpReq }: ServerContext,
+): Promise<CallToolResult | InputRequiredResult> {
+  const { samplingRound } = await import("./sampling.ts");
+  const round: SamplingRound = samplingRound(mcpReq.requestState(), mcpReq.inputResponses);
+  try {
+    const result = await call(round.sample);
+    return round.needed() ?? result;
+  } catch (error) {
+    const needed = round.needed();
+    if (needed) return needed;
+    throw error;
+  }
 }
 
 function serveResources<D extends Domain>(server: Server, mounted: MountedServer<D>, carrier: Carrier): void {

@@ -1,9 +1,14 @@
+import { SwarmError } from "@mcp-swarm/core";
 import type { Caller } from "@mcp-swarm/identity";
-import type { Server } from "@modelcontextprotocol/server";
-import { serveStdio } from "@modelcontextprotocol/server/stdio";
-import { type MountedServer, protocolServer } from "./mount.ts";
+import type { Server, Transport } from "@modelcontextprotocol/server";
+import { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio";
+import { LISTENS_MAX, ListeningTransport } from "./listen-stdio.ts";
+import { type Carrier, type MountedServer, protocolServer } from "./mount.ts";
 import type { SwarmProcess } from "./process.ts";
 import type { Subscriptions } from "./subscriptions.ts";
+
+/** What a host that has channels looks for, and sends nothing of its own about. */
+const CHANNEL_CAPABILITY = "claude/channel";
 
 /**
  * Serves one host over this process's stdin and stdout, in whichever protocol era it opens with.
@@ -13,11 +18,18 @@ export function serveHost(
   mounted: MountedServer,
   process_: SwarmProcess,
   callerOf: () => Caller,
+  options: { channel?: boolean } = {},
 ): { ended: Promise<void>; close(): Promise<void> } {
   const connection = new Connection(mounted, process_, callerOf);
-  const handle = serveStdio(() => connection.serve(), {
-    onerror: (error) => process_.log.warn({ err: error }, "The connection to the host reported an error"),
-  });
+  const onerror = (error: Error) => process_.log.warn({ err: error }, "The connection to the host reported an error");
+  const transport = new StdioServerTransport();
+  const handle = options.channel
+    ? connection.serveWithChannel(transport, onerror)
+    : serveStdio(() => connection.serve(), {
+        transport: connection.listening(transport),
+        maxSubscriptions: LISTENS_MAX,
+        onerror,
+      });
   const ended = new Promise<void>((resolve) => {
     for (const event of ["end", "close", "error"]) process.stdin.once(event, () => resolve());
     process.stdout.once("error", () => resolve());
@@ -49,14 +61,41 @@ class Connection {
     this.#callerOf = callerOf;
   }
 
-  /** A protocol server of this connection. */
-  serve(): Server {
+  /** A protocol server of this connection; `besides`: what it has that others have not. */
+  serve(besides: Pick<Carrier, "capabilities" | "instructions"> = {}): Server {
     this.#server = protocolServer(this.#mounted, {
+      ...besides,
       callerOf: this.#callerOf,
       canSubscribe: true,
       subscriptions: { add: (uri) => this.#subscribe(uri), remove: (uri) => this.#unsubscribe(uri) },
     });
     return this.#server;
+  }
+
+  /** Serves the 2025 protocol alone: hosts that have channels open them only to a server that never spoke the later one. */
+  serveWithChannel(transport: Transport, onerror: (error: Error) => void): { close(): Promise<void> } {
+    const { channel } = this.#mounted.definition;
+    if (!channel) throw new SwarmError("invalid_argument", "This server has no channel.", { hint: "Leave --channel out." });
+    const server = this.serve({
+      capabilities: { experimental: { [CHANNEL_CAPABILITY]: {} } },
+      instructions: channel.instructions,
+    });
+    let opened: Promise<Disposable> | undefined;
+    server.oninitialized = () => {
+      opened ??= import("./serve-channel.ts").then(({ openChannel }) =>
+        openChannel(channel, server, { mounted: this.#mounted, process: this.#process, callerOf: this.#callerOf }),
+      );
+    };
+    server.onclose = () => void opened?.then((open) => open[Symbol.dispose]());
+    server.onerror = onerror;
+    const connected = server.connect(transport);
+    connected.catch(onerror);
+    return { close: () => server.close() };
+  }
+
+  /** The transport that keeps this connection's account of listen streams. */
+  listening(transport: Transport): Transport {
+    return this.#mounted.hasResources ? new ListeningTransport(transport, () => this.#opened()) : transport;
   }
 
   async #subscribe(uri: string): Promise<void> {

@@ -19,6 +19,32 @@ export interface Effects {
 export const READS: Effects = { readOnly: true, destructive: false, idempotent: true, openWorld: false };
 export const WRITES: Effects = { readOnly: false, destructive: false, idempotent: false, openWorld: false };
 
+/** What the host's own model is asked. */
+export interface SampleRequest {
+  /** The role it plays. */
+  readonly system?: string;
+  readonly prompt: string;
+  /** Most tokens it may answer. */
+  readonly maxTokens: number;
+}
+
+/**
+ * Asks the host's model and answers what it said; undefined when the host refused, failed, or was asked too often. The text is as
+ * untrusted as what went into the prompt.
+ *
+ * A handler that asks may run again from its beginning, with the answers at hand: it puts the same question in the same words,
+ * and what it awaits from here is not caught.
+ */
+export type Sample = (request: SampleRequest) => Promise<string | undefined>;
+
+/**
+ * What a tool's handler fails with when the host must be asked first, in the 2026-07-28 protocol: there a server puts no requests
+ * to its host; the call is answered with what it needs, and made again with the answers.
+ */
+export class SamplePending extends Error {
+  override readonly name = "SamplePending";
+}
+
 /** What a handler gets besides its input. */
 export interface ToolContext {
   readonly call: Call;
@@ -27,6 +53,8 @@ export interface ToolContext {
   readonly signal: AbortSignal;
   /** Tells a caller who asked for progress; does nothing for others. */
   progress(message: string): void;
+  /** There for tools that only read, when the host offers its model. */
+  readonly sample?: Sample;
 }
 
 type Shape = z.ZodRawShape;
