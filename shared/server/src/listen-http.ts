@@ -1,0 +1,104 @@
+import type { Caller } from "@mcp-swarm/identity";
+import {
+  createMcpHandler,
+  type JSONRPCRequest,
+  type McpHttpHandler,
+  type McpServerFactory,
+  ProtocolError,
+  ProtocolErrorCode,
+  type ServerEvent,
+} from "@modelcontextprotocol/server";
+import { askedUris, LISTEN, withUris } from "./listen.ts";
+import type { MountedServer } from "./mount.ts";
+import { Subscriptions } from "./subscriptions.ts";
+
+/** Most listen streams of one server over HTTP. */
+const LISTENS_MAX = 200;
+
+export interface ListenHandlerOptions {
+  mounted: MountedServer;
+  callerOf(headers: Headers): Caller;
+  factory: McpServerFactory;
+  onerror(error: Error): void;
+}
+
+/**
+ * Serves the listen streams of one server over HTTP. Each has an event bus of its own, because what a stream may be told was
+ * decided for its caller alone, and because the bus is what learns that the stream has ended.
+ */
+export class HttpListens {
+  readonly #options: ListenHandlerOptions;
+  readonly #open = new Set<McpHttpHandler>();
+
+  constructor(options: ListenHandlerOptions) {
+    this.#options = options;
+  }
+
+  /** The answer to a request that opens a listen stream; undefined when it is some other request, or one to be refused as malformed. */
+  async fetch(request: Request): Promise<Response | undefined> {
+    if (request.headers.get("mcp-method") !== LISTEN) return undefined; // the SDK refuses a body that says otherwise
+    const message = parsed(await request.clone().text());
+    const asked = message && askedUris(message);
+    if (!asked) return undefined;
+    if (this.#open.size >= LISTENS_MAX) {
+      const words = `This server has at most ${LISTENS_MAX} listen streams. Try again when others have ended.`;
+      return refusal(message, new ProtocolError(ProtocolErrorCode.InternalError, words, { code: "limit_exceeded" }));
+    }
+    return this.#listen(request, message, asked);
+  }
+
+  async #listen(request: Request, message: JSONRPCRequest, asked: readonly string[]): Promise<Response> {
+    const { mounted, callerOf, factory, onerror } = this.#options;
+    const caller = callerOf(request.headers);
+    let listener: ((event: ServerEvent) => void) | undefined;
+    const subscriptions = new Subscriptions(
+      async (uri, signal, onChange) => (await mounted.resources()).watch(uri, { caller, signal }, onChange),
+      (uri) => listener?.({ kind: "resource_updated", uri }),
+    );
+    const end = () => {
+      subscriptions.close();
+      this.#open.delete(handler);
+    };
+    const handler = createMcpHandler(factory, {
+      onerror,
+      bus: {
+        publish: () => {}, // what changed reaches the one listener straight from its watches
+        subscribe: (tell) => {
+          listener = tell;
+          return end;
+        },
+      },
+    });
+    this.#open.add(handler);
+    try {
+      const permitted = await subscriptions.addPermitted(asked);
+      const response = await handler.fetch(request, { parsedBody: withUris(message, permitted) });
+      if (!listener) end(); // refused, or nothing to tell
+      return response;
+    } catch (error) {
+      end();
+      if (error instanceof ProtocolError) return refusal(message, error);
+      throw error;
+    }
+  }
+
+  /** Ends every stream, and tells who listens that it was meant. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#open].map((handler) => handler.close()));
+  }
+}
+
+function refusal({ id }: JSONRPCRequest, { code, message, data }: ProtocolError): Response {
+  return Response.json({ jsonrpc: "2.0", id, error: { code, message, ...(data === undefined ? {} : { data }) } });
+}
+
+function parsed(text: string): JSONRPCRequest | undefined {
+  try {
+    const message: unknown = JSON.parse(text);
+    return typeof message === "object" && message !== null && "id" in message && "method" in message
+      ? (message as JSONRPCRequest)
+      : undefined;
+  } catch {
+    return undefined; // the SDK refuses it
+  }
+}
