@@ -88,7 +88,7 @@ export function findDelivery(tx: Pick<Transaction, "get">, agentId: string, id: 
 }
 
 /** What a change may set; everything else stays as it was delivered. Fields that the new state does not have are left out. */
-type Change = Pick<Delivery, "state"> & Partial<Pick<Delivery, "deliveries" | "dueAt" | "processId" | "cause" | "reason">>;
+export type Change = Pick<Delivery, "state"> & Partial<Pick<Delivery, "deliveries" | "dueAt" | "processId" | "cause" | "reason">>;
 
 /** Moves a delivery to another state, and every index with it. */
 export function changeDelivery(tx: Transaction, before: Delivery, change: Change): Delivery {

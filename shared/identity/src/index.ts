@@ -12,6 +12,7 @@ export {
   listLiveAgents,
   liveAgentIn,
   liveAgentsIn,
+  liveProcesses,
   Presence,
   type PresenceOptions,
 } from "./presence.ts";

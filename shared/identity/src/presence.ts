@@ -85,6 +85,12 @@ export async function findLiveAgent(store: Pick<Store, "scan">, agentId: string)
   return summarise(await store.scan(prefixRange(agentPrefix(checkAgentId(agentId)), AGENT_PROCESSES_MAX)));
 }
 
+/** The processes that the agent lives in now, read outside a transaction; empty when it is dead. */
+export async function liveProcesses(store: Pick<Store, "scan">, agentId: string): Promise<Set<string>> {
+  const rows = await store.scan(prefixRange(agentPrefix(checkAgentId(agentId)), AGENT_PROCESSES_MAX));
+  return new Set(rows.map((row) => (row.value as PresenceRecord).processId));
+}
+
 /** Agents alive now, a page at a time, read outside a transaction. */
 export async function listLiveAgents(
   store: Pick<Store, "scan">,
