@@ -9,6 +9,7 @@
  * | `leader/due/<ms>/<group>` | {id} | when to look whether the leader is still there; moved when looked at, not when renewed |
  */
 import { DueIndex } from "@mcp-swarm/coordination";
+import { SwarmError } from "@mcp-swarm/core";
 import { type KeyRange, ordered, prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
 
 /** Most candidates of one group. */
@@ -54,21 +55,21 @@ export function readLeader(tx: Pick<Transaction, "get">, group: string): Leader 
   return record.leader && leaderOf(record, tx.get(candidateKey(group, record.leader.ticket)));
 }
 
-/** `readLeader` outside a transaction. */
+/** Most times that a leader is read anew because it changed meanwhile. */
+const FIND_TRIES_MAX = 8;
+
+/** `readLeader` outside a transaction. @throws SwarmError unavailable when it changes faster than it can be read */
 export async function findLeader(store: Pick<Store, "getMany">, group: string): Promise<Leader | undefined> {
-  // two reads, and a third that the second still is what the first pointed at: a change in between is read again
+  let [entry] = await store.getMany([groupKey(group)]);
   for (let tries = 0; tries < FIND_TRIES_MAX; tries++) {
-    const [entry] = await store.getMany([groupKey(group)]);
     const record = entry?.value as GroupRecord | undefined;
     if (!record?.leader) return undefined;
     const [again, row] = await store.getMany([groupKey(group), candidateKey(group, record.leader.ticket)]);
     if (again?.rev === entry?.rev) return leaderOf(record, row);
+    entry = again;
   }
-  return undefined;
+  throw new SwarmError("unavailable", `The leader of group ${group} changes too fast to be told.`);
 }
-
-/** A group whose leader changes more often than this while it is read has none to speak of. */
-const FIND_TRIES_MAX = 8;
 
 function leaderOf(record: GroupRecord, row: { value: unknown; expiresAt?: number } | undefined): Leader | undefined {
   if (!row || !record.leader) return undefined;

@@ -115,8 +115,9 @@ export type Grant = {
 export function grant(stored: LockRecord, request: LockRequest, now: number): Grant | undefined {
   const lock = livingLock(stored, now);
   const own = ownHolding(lock, request);
-  if (own && (own.mode === request.mode || own.mode === "exclusive"))
-    return { lock: leave(lock, request.ticket), holding: own, already: true };
+  if (own && (own.mode === request.mode || own.mode === "exclusive")) {
+    return { lock: leave(stored, request.ticket), holding: own, already: true };
+  }
   if (own && lock.holders.length > 1) throw sharedWithOthers(lock);
   if (!own && !isFree(lock, request.mode, request.ticket)) return undefined;
   const { agentId, mode, processId, ttlMs, leaseMs } = request;
