@@ -7,13 +7,17 @@ import { cpus, release, totalmem, type } from "node:os";
 import { join } from "node:path";
 import { definitions } from "./definitions.ts";
 import { loadTest } from "./load-test.ts";
+import { lockHandOver } from "./lock-hand-over.ts";
+import { messageLatency } from "./message-latency.ts";
 import { millionTasks } from "./million-tasks.ts";
 import { postgresClaims } from "./postgres-claims.ts";
 import { type Bench, formatTable, meets, type Row } from "./row.ts";
 import { start } from "./start.ts";
+import { stateMcp } from "./state-mcp.ts";
 import { stdioCall } from "./stdio-call.ts";
 import { storeClaims } from "./store-claims.ts";
 import { tasksMcp, tasksPostgres } from "./tasks-mcp.ts";
+import { watchLatency } from "./watch-latency.ts";
 
 const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   "stdio-call": { title: "A tool call over stdio", run: stdioCall },
@@ -25,6 +29,10 @@ const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   "store-claims": { title: "Claims on SQLite, without MCP", run: storeClaims },
   "postgres-claims": { title: "Claims on PostgreSQL, without MCP", run: postgresClaims },
   "million-tasks": { title: "A million tasks", run: millionTasks },
+  "message-latency": { title: "Messages from process to process", run: messageLatency },
+  "state-mcp": { title: "Values through MCP", run: stateMcp },
+  "watch-latency": { title: "Changes of values from process to process", run: watchLatency },
+  "lock-hand-over": { title: "Locks", run: lockHandOver },
 };
 
 const args = process.argv.slice(2);

@@ -1,0 +1,87 @@
+/**
+ * How long it takes from one process to a call that waits in another, one at a time, with official clients: the sender's call
+ * begins, the waiter's call has its answer. Both hosts are this process, so one clock measures; each has a server process of
+ * its own. Beside it, in the same run and by turns, what two calls to bare servers of the official SDK take, one after the
+ * other: less than that a hand-over between two MCP servers can hardly be.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { Host } from "../test/support/host.ts";
+import { ECHO, READS } from "./reads.ts";
+import type { Row } from "./row.ts";
+import { type Engine, echoServer, type ServerName } from "./servers.ts";
+import { percentile } from "./stats.ts";
+
+/** What the design promises of a message, and so of everything that wakes as messages do. */
+const P50_MS_MAX = 2;
+const P99_MS_MAX = 10;
+/** How long the waiter has waited when the sender begins. */
+const WAITED_MS = 5;
+/** A part of the hand-overs that goes before them, unheard. */
+const WARM_UP = 0.1;
+
+export interface HandOver {
+  server: ServerName;
+  /** Begins a call that waits for number `n`, and checks that it got that and nothing else. */
+  receive(host: Host, n: number): Promise<void>;
+  send(host: Host, n: number): Promise<void>;
+  /** What the receiver does with what it got, unmeasured. */
+  after?(host: Host): Promise<void>;
+}
+
+export interface Latencies {
+  ours: number[];
+  floor: number[];
+}
+
+export async function handOvers(engine: Engine, count: number, { server, receive, send, after }: HandOver): Promise<Latencies> {
+  const store = await engine.freshStore(server);
+  const start = (agent: string) => Host.start({ server, store, agent, env: { SWARM_DURABILITY: engine.durability } });
+  const { args: prefix } = await echoServer();
+  await using sender = await start("sender");
+  await using receiver = await start("receiver");
+  await using bareSender = await Host.start({ prefix });
+  await using bareReceiver = await Host.start({ prefix });
+  const latencies: Latencies = { ours: [], floor: [] };
+  const unheard = Math.ceil(count * WARM_UP);
+  for (let n = 0; n < unheard + count; n++) {
+    const received = receive(receiver, n).then(() => performance.now());
+    received.catch(() => {}); // a send that fails is heard of first
+    await receiver.call(READS[server].tool, READS[server].args); // the server has the call that waits
+    await sleep(WAITED_MS);
+    const sentAt = performance.now();
+    const sent = send(sender, n);
+    const [receivedAt] = await Promise.all([received, sent]);
+    await after?.(receiver);
+    await sleep(WAITED_MS);
+    const floorAt = performance.now();
+    await bareSender.call(ECHO.tool, ECHO.args);
+    await bareReceiver.call(ECHO.tool, ECHO.args);
+    if (n < unheard) continue;
+    latencies.floor.push(performance.now() - floorAt);
+    latencies.ours.push(receivedAt - sentAt);
+  }
+  return latencies;
+}
+
+/** Median and 99th percentile, with their goals. */
+export function latencyRows(what: string, { ours, floor }: Latencies, note?: string): Row[] {
+  return [
+    { name: "p50", share: 0.5, msMax: P50_MS_MAX },
+    { name: "p99", share: 0.99, msMax: P99_MS_MAX },
+  ].map(({ name, share, msMax }) => {
+    const value = percentile(ours, share);
+    const least = percentile(floor, share);
+    return {
+      what: `${what}: ${name}`,
+      subject: inMs(value),
+      control: inMs(least),
+      ratio: value / least,
+      goal: { atMost: msMax, value },
+      ...(note === undefined ? {} : { note }),
+    };
+  });
+}
+
+export function inMs(value: number): string {
+  return `${value.toFixed(2)} ms`;
+}
