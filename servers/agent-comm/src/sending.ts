@@ -129,14 +129,15 @@ export class Sending {
   }
 
   /**
-   * Writes the message within a transaction; the caller delivers it. `cost` is what it takes from the sender's rate.
+   * Writes the message within a transaction; the caller delivers it. `cost` is what it takes from the sender's rate; `after` is a
+   * time behind which its place lies, for order among several senders.
    * @throws SwarmError limit_exceeded (rate, hops), not_found (replyTo), invalid_argument (times)
    */
-  post(tx: Transaction, draft: Draft, cost = 1): MessageRecord {
+  post(tx: Transaction, draft: Draft, cost = 1, after = 0): MessageRecord {
     const { id, from, verified, audience, messageType, payload, replyTo, notBefore, ttlMs, ackWithinMs } = draft;
     const before = tx.get(senderKey(from))?.value as SenderRow | undefined;
     const bucket = take(before?.bucket, tx.now, this.#options.messageRate, cost);
-    const sentAt = Math.max(tx.now, before?.lastAt ?? 0);
+    const sentAt = Math.max(tx.now, before?.lastAt ?? 0, after + 1);
     const same = sentAt === before?.lastAt ? before.same + 1 : 0;
     assert(same < 36 ** SAME_DIGITS, "the rate keeps a sender from so many messages in one ms");
     tx.put(
@@ -173,7 +174,7 @@ export async function sentCount(store: Pick<Store, "get">, agentId: string): Pro
 }
 
 /** Whether messages to the agent find somebody: it lives, or is registered, or is a subagent of one that does or is. */
-async function isKnown({ caller, store }: Call, target: string): Promise<boolean> {
+export async function isKnown({ caller, store }: Pick<Call, "caller" | "store">, target: string): Promise<boolean> {
   if (rootOf(target) === rootOf(caller.agentId)) return true;
   const names = [...new Set([target, rootOf(target)])];
   if ((await store.getMany(names.map(agentKey))).some((row) => row !== undefined)) return true;
