@@ -10,8 +10,8 @@
  * | `inbox/<agent>/due/<at>/<msg>` | InboxEntry | delayed or in flight, by when it comes (again) |
  * | `inbox/<agent>/dead/<at>/<msg>` | InboxEntry | dead letters of a receiver |
  * | `dead-sent/<from>/<at>/<msg>/<agent>` | InboxEntry | the same, for the sender |
- * | `owed/<agent>/<ackBy>/<msg>` | InboxEntry | not yet acknowledged though the sender asks for it, for the receiver |
- * | `awaited/<from>/<ackBy>/<msg>/<agent>` | InboxEntry | the same, for the sender |
+ * | `overdue/<agent>/owed/<ackBy>/<msg>` | InboxEntry | not acknowledged though the sender asks for it, for the receiver |
+ * | `overdue/<from>/awaited/<ackBy>/<msg>/<agent>` | InboxEntry | the same, for the sender |
  * | `reply/<msg or thread>/<agent>/<order>/<msg>` | InboxEntry | what `agent` received as an answer |
  * | `heard/<agent>/<thread>` | number | most hops of what an agent or its subagents got in a thread: hops.ts |
  * | `sender/<agent>` | SenderRow | order and rate of what an agent and its subagents send: sending.ts |
@@ -44,8 +44,10 @@ export const prefixes = {
   due: (agentId: string) => `inbox/${segment(agentId)}/due/`,
   dead: (agentId: string) => `inbox/${segment(agentId)}/dead/`,
   deadSent: (agentId: string) => `dead-sent/${segment(agentId)}/`,
-  owed: (agentId: string) => `owed/${segment(agentId)}/`,
-  awaited: (agentId: string) => `awaited/${segment(agentId)}/`,
+  /** All for which an acknowledgement is asked, overdue or not. */
+  overdue: (agentId: string) => `overdue/${segment(agentId)}/`,
+  owed: (agentId: string) => `overdue/${segment(agentId)}/owed/`,
+  awaited: (agentId: string) => `overdue/${segment(agentId)}/awaited/`,
   /** What `agentId` received as an answer to a message or in the thread it began. */
   replies: (messageId: string, agentId: string) => `reply/${segment(messageId)}/${segment(agentId)}/`,
 } as const;

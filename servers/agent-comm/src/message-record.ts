@@ -13,6 +13,9 @@ export const AHEAD_MS_MAX = 30 * 24 * 3_600_000;
 /** Longest correlation id, in characters. */
 export const CORRELATION_MAX = 64;
 
+/** Longest reason of an acknowledgement, in characters. */
+export const REASON_CHARS_MAX = 500;
+
 /** Types with a common meaning; any other label may be used too. */
 export const MESSAGE_TYPES = [
   "task_assignment",

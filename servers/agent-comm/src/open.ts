@@ -1,11 +1,12 @@
 /** The domain of this server at work in one process: what its tools are given. */
-import { LeaseKeeper, Maintenance } from "@mcp-swarm/coordination";
+import { expiredRowsJob, LeaseKeeper, Maintenance } from "@mcp-swarm/coordination";
 import { systemRandom } from "@mcp-swarm/core";
 import { deriveAgentId } from "@mcp-swarm/identity";
 import type { Domain, Host } from "@mcp-swarm/server";
 import { Agents } from "./agents.ts";
+import { type Messaging, messaging } from "./messaging.ts";
 
-export interface CommServer extends Domain {
+export interface CommServer extends Domain, Messaging {
   readonly agents: Agents;
 }
 
@@ -21,11 +22,16 @@ export async function openCommServer({ store, presence, config, clock, random, l
     random,
     onError: (error, job) => log.warn({ err: error, job }, "A background job failed; it is tried again"),
   });
+  maintenance.add(expiredRowsJob(store));
   maintenance.start();
+  const { retentionDays, messageRate } = config;
+  const messages = messaging({ store, clock, random, retentionDays, messageRate });
   return {
+    ...messages,
     agents: new Agents({ presence, sessionId: sessionName(config.hostSessionId) }),
     async close() {
       await maintenance.stop();
+      await messages.inbox.close();
       await keeper.releaseAll();
     },
   };

@@ -19,6 +19,8 @@ export interface Config {
   leaseMs: number;
   workerSlots: number;
   retentionDays: number;
+  /** Messages a minute that one agent may send. */
+  messageRate: number;
   logLevel: (typeof LOG_LEVELS)[number];
   /** The work tree that relative paths are meant from. */
   projectFolder: string;
@@ -27,6 +29,7 @@ export interface Config {
 const LEASE_MS_DEFAULT = 15_000;
 const WORKER_SLOTS_DEFAULT = 5;
 const RETENTION_DAYS_DEFAULT = 30;
+const MESSAGE_RATE_DEFAULT = 6_000;
 
 const whole = (min: number, max: number, otherwise: number) => z.coerce.number().int().min(min).max(max).default(otherwise);
 
@@ -37,6 +40,7 @@ const environment = z.object({
   SWARM_LEASE_MS: whole(1_000, 3_600_000, LEASE_MS_DEFAULT),
   SWARM_WORKER_SLOTS: whole(1, 1_000, WORKER_SLOTS_DEFAULT),
   SWARM_RETENTION_DAYS: whole(0, 36_500, RETENTION_DAYS_DEFAULT),
+  SWARM_MESSAGE_RATE: whole(1, 1_000_000, MESSAGE_RATE_DEFAULT),
   SWARM_LOG: z.enum(LOG_LEVELS).default("warn"),
   CLAUDE_CODE_SESSION_ID: z.string().optional(),
   CLAUDE_PROJECT_DIR: z.string().optional(),
@@ -69,6 +73,7 @@ export function readConfig(env: NodeJS.ProcessEnv, cwd: string): Config {
     leaseMs: values.SWARM_LEASE_MS,
     workerSlots: values.SWARM_WORKER_SLOTS,
     retentionDays: values.SWARM_RETENTION_DAYS,
+    messageRate: values.SWARM_MESSAGE_RATE,
     logLevel: values.SWARM_LOG,
     projectFolder,
   };

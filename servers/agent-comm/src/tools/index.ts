@@ -1,9 +1,17 @@
 import type { Tool } from "@mcp-swarm/server";
 import type { CommServer } from "../open.ts";
+import { acknowledgeMessages } from "./acknowledge-messages.ts";
 import { getAgentConfiguration } from "./get-agent-configuration.ts";
 import { getAgentStatus } from "./get-agent-status.ts";
+import { getMessage } from "./get-message.ts";
+import { getMessages } from "./get-messages.ts";
 import { listAgents } from "./list-agents.ts";
+import { listDeadLetters } from "./list-dead-letters.ts";
+import { markOverdue } from "./mark-overdue.ts";
+import { redeliverMessages } from "./redeliver-messages.ts";
 import { registerAgent } from "./register-agent.ts";
+import { requestReply } from "./request-reply.ts";
+import { sendMessage } from "./send-message.ts";
 import { unregisterAgent } from "./unregister-agent.ts";
 import { updateAgentConfiguration } from "./update-agent-configuration.ts";
 import { updateAgentStatus } from "./update-agent-status.ts";
@@ -17,4 +25,12 @@ export const tools: readonly Tool<CommServer>[] = [
   updateAgentConfiguration,
   getAgentConfiguration,
   unregisterAgent,
+  sendMessage,
+  getMessages,
+  acknowledgeMessages,
+  requestReply,
+  getMessage,
+  listDeadLetters,
+  redeliverMessages,
+  markOverdue,
 ];

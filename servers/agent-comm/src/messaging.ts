@@ -1,0 +1,44 @@
+/** The message domain of one process, put together. */
+import type { Clock, Random } from "@mcp-swarm/core";
+import type { Store } from "@mcp-swarm/store";
+import { DeadLetters } from "./dead-letters.ts";
+import { Inbox, type InboxSource } from "./inbox.ts";
+import { InboxRoom } from "./inbox-room.ts";
+import { messageRetentionMs } from "./message-retention.ts";
+import { Overdue } from "./overdue.ts";
+import { MESSAGE_RATE_DEFAULT } from "./rate.ts";
+import { Requests } from "./requests.ts";
+import { Sending } from "./sending.ts";
+
+export interface MessagingOptions {
+  store: Store;
+  clock: Clock;
+  random: Random;
+  /** `SWARM_RETENTION_DAYS`. */
+  retentionDays: number;
+  /** `SWARM_MESSAGE_RATE`. */
+  messageRate?: number | undefined;
+  /** Where more messages for an inbox come from. */
+  sources?: readonly InboxSource[];
+  /** Most messages that wait in one inbox. */
+  inboxMax?: number | undefined;
+}
+
+export interface Messaging {
+  readonly sending: Sending;
+  readonly room: InboxRoom;
+  readonly inbox: Inbox;
+  readonly requests: Requests;
+  readonly deadLetters: DeadLetters;
+  readonly overdue: Overdue;
+}
+
+/** Once for each process; `inbox.close()` at its end gives back what was read and not acknowledged. */
+export function messaging({ store, clock, random, sources = [], ...options }: MessagingOptions): Messaging {
+  const room = new InboxRoom({ random, max: options.inboxMax });
+  const messageRate = options.messageRate ?? MESSAGE_RATE_DEFAULT;
+  const sending = new Sending({ random, room, messageRate, retentionMs: messageRetentionMs(options.retentionDays) });
+  const inbox = new Inbox({ store, clock, random, sources });
+  const requests = new Requests({ clock, sending });
+  return { sending, room, inbox, requests, deadLetters: new DeadLetters(), overdue: new Overdue() };
+}

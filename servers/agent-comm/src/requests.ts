@@ -1,0 +1,85 @@
+/** A question to one agent and its answer, as one call. */
+import { waitFor } from "@mcp-swarm/coordination";
+import { type Clock, SwarmError } from "@mcp-swarm/core";
+import { type Call, speakAs } from "@mcp-swarm/identity";
+import { prefixRange, type Store } from "@mcp-swarm/store";
+import type { Waiting } from "./inbox.ts";
+import { changeDelivery, deliveryKey, findDelivery, inboxEntry, messageKey, prefixes } from "./message-layer.ts";
+import type { Delivery, MessageRecord } from "./message-record.ts";
+import type { Sending, SendMessage } from "./sending.ts";
+
+/** How long a request waits for its reply when the caller does not say. */
+export const REPLY_WAIT_MS_DEFAULT = 30_000;
+/** Answers to one request that are looked at; those in front may not be due yet. */
+const REPLIES_LOOKED_AT = 10;
+
+export type AskAgent = Omit<SendMessage, "messageType" | "correlationId" | "replyTo" | "notBefore"> & {
+  readonly messageType?: string | undefined;
+};
+
+export interface Answered {
+  readonly requestId: string;
+  readonly reply: MessageRecord;
+}
+
+export class Requests {
+  readonly #clock: Clock;
+  readonly #sending: Sending;
+
+  constructor({ clock, sending }: { clock: Clock; sending: Sending }) {
+    this.#clock = clock;
+    this.#sending = sending;
+  }
+
+  /**
+   * Sends the request and waits for the first message to the caller that answers it or continues its thread; that message is then
+   * acknowledged. A repetition with the same idempotency key sends nothing and waits on.
+   * @throws SwarmError deadline_exceeded when none came in `waitMs` (a late one comes to the inbox), and what `Sending.send` throws
+   */
+  async ask(call: Call, input: AskAgent, waiting: Waiting = { waitMs: REPLY_WAIT_MS_DEFAULT }): Promise<Answered> {
+    const agentId = speakAs(call.caller, input.agentId);
+    const { store } = call;
+    const { id: requestId } = await this.#sending.send(call, {
+      ...input,
+      messageType: input.messageType ?? "coordination_request",
+    });
+    const reply = await waitFor({
+      store,
+      clock: this.#clock,
+      prefixes: [prefixes.replies(requestId, agentId)],
+      ...waiting,
+      attempt: async () => {
+        const first = await firstReply(store, requestId, agentId);
+        return first ? { value: first } : {};
+      },
+    });
+    waiting.signal?.throwIfAborted();
+    if (!reply) throw noReply(requestId);
+    await store.transact((tx) => {
+      const delivery = findDelivery(tx, agentId, reply.id);
+      if (delivery && delivery.state !== "done")
+        changeDelivery(tx, delivery, { state: "done", deliveries: delivery.deliveries + 1 });
+    });
+    return { requestId, reply };
+  }
+}
+
+async function firstReply(store: Store, requestId: string, agentId: string): Promise<MessageRecord | undefined> {
+  const rows = await store.scan(prefixRange(prefixes.replies(requestId, agentId), REPLIES_LOOKED_AT));
+  if (rows.length === 0) return undefined;
+  const ids = rows.map((row) => inboxEntry(row).id);
+  const deliveries = await store.getMany(ids.map((id) => deliveryKey(agentId, id)));
+  const arrived = ids.filter((_, at) => {
+    const delivery = deliveries[at]?.value as Delivery | undefined;
+    return delivery !== undefined && !(delivery.state === "delayed" && delivery.deliveries === 0);
+  });
+  const [first] = arrived;
+  return first === undefined ? undefined : ((await store.get(messageKey(first)))?.value as MessageRecord | undefined);
+}
+
+function noReply(requestId: string): SwarmError {
+  return new SwarmError("deadline_exceeded", `No reply to ${requestId} came in time.`, {
+    hint: `It was sent, and a late reply comes to your inbox: get_messages with correlationId ${requestId}. To wait on, repeat the call with the same idempotencyKey.`,
+    retryable: false,
+  });
+}

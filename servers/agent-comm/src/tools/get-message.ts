@@ -1,0 +1,51 @@
+import { SwarmError } from "@mcp-swarm/core";
+import { ANSWER_BYTES_MAX, READS } from "@mcp-swarm/server";
+import * as z from "zod";
+import { readMessage } from "../message-reading.ts";
+import { DELIVERY_STATES, PAYLOAD_BYTES_MAX } from "../message-record.ts";
+import { defineTool } from "./define.ts";
+import { messageId, messageView, speaker } from "./message-schemas.ts";
+import { beginning, payloadText, view } from "./message-views.ts";
+
+/** Left for what stands around a part of a payload. */
+const AROUND_BYTES = 1_000;
+
+export const getMessage = defineTool({
+  name: "get_message",
+  title: "Read one message",
+  description: "Shows a message that you got or sent and what became of it. With offset it reads on in a payload that was cut.",
+  toolset: "messages",
+  operation: "message:read",
+  resource: ({ messageId }) => `message/${messageId}`,
+  effects: READS,
+  input: () => ({
+    messageId: messageId(),
+    offset: z.int().min(0).max(PAYLOAD_BYTES_MAX).exactOptional(),
+    agentId: speaker(),
+  }),
+  output: () => ({
+    message: messageView()
+      .extend({ status: z.enum(DELIVERY_STATES).exactOptional(), to: z.string().exactOptional() })
+      .exactOptional(),
+    part: z
+      .object({ offset: z.number(), text: z.string(), nextOffset: z.number().exactOptional(), chars: z.number() })
+      .exactOptional(),
+  }),
+  untrusted: ["message.payload", "part.text"],
+  async handle(_, { offset, ...input }, { call }) {
+    const { message, delivery } = await readMessage(call, input);
+    if (offset === undefined) {
+      const became = delivery && { to: delivery.to, status: delivery.state, deliveries: delivery.deliveries };
+      return { message: view(message, became ?? {}) };
+    }
+    const text = payloadText(message.payload);
+    if (offset > text.length) {
+      throw new SwarmError("invalid_argument", `The payload of message ${message.id} has ${text.length} characters.`, {
+        hint: "Use an offset within it.",
+      });
+    }
+    const part = beginning(text.slice(offset), ANSWER_BYTES_MAX - AROUND_BYTES);
+    const end = offset + part.length;
+    return { part: { offset, text: part, chars: text.length, ...(end < text.length ? { nextOffset: end } : {}) } };
+  },
+});

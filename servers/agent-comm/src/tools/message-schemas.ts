@@ -1,0 +1,73 @@
+/** The fields that the tools on messages share: what callers give, and what they get. */
+import { fields } from "@mcp-swarm/server";
+import * as z from "zod";
+import { AHEAD_MS_MAX, DELIVERY_STATES, PRIORITY_MAX } from "../message-record.ts";
+
+const { label, shared, whole, json } = fields;
+
+/** Most messages of one page of a list that shows what became of each: with cut payloads they fit one answer. */
+export const TROUBLED_MAX = 15;
+export const TROUBLED_DEFAULT = 10;
+/** Most ids that one call names. */
+const IDS_MAX = 100;
+
+export const troubledLimit = shared(() => whole(1, TROUBLED_MAX).exactOptional());
+export const messageIds = shared(() => z.array(messageId()).min(1).max(IDS_MAX));
+export const messageId = shared(() => fields.id());
+export const speaker = shared(() => fields.agentId().exactOptional().describe("A subagent of yours; else you"));
+export const target = shared(() => fields.agentId().describe("An agent id, of list_agents"));
+/** A label may hold ":" and "/", as ids of other systems do. */
+export const correlationId = shared(() => label().exactOptional());
+export const priority = shared(() => whole(0, PRIORITY_MAX).exactOptional().describe("9 first; default 5"));
+export const aheadMs = shared(() => whole(1, AHEAD_MS_MAX).exactOptional());
+
+/** What a long payload lost, and how to read the rest. */
+const cutPayload = shared(() => z.object({ missingChars: z.number(), readOn: z.string() }));
+const audience = shared(() => z.object({ kind: z.string(), name: z.string().exactOptional() }));
+
+/** A message as its reader gets it; `payload` is the beginning of its JSON as text when there is a `cut`. */
+export const messageView = shared(() =>
+  z.object({
+    id: z.string(),
+    from: z.string(),
+    verified: z.boolean(),
+    sentAt: z.number(),
+    messageType: z.string(),
+    payload: json(),
+    priority: z.number(),
+    correlationId: z.string(),
+    replyTo: z.string().exactOptional(),
+    hops: z.number(),
+    audience: audience().exactOptional(),
+    deliveries: z.number().exactOptional(),
+    expiresAt: z.number().exactOptional(),
+    ackBy: z.number().exactOptional(),
+    overdue: z.literal(true).exactOptional(),
+    cut: cutPayload().exactOptional(),
+  }),
+);
+
+/** What its sender learns of a message. */
+export const sent = shared(() =>
+  z.object({
+    id: z.string(),
+    from: z.string(),
+    to: z.string(),
+    sentAt: z.number(),
+    correlationId: z.string(),
+    hops: z.number(),
+    expiresAt: z.number().exactOptional(),
+    ackBy: z.number().exactOptional(),
+    status: z.enum(DELIVERY_STATES),
+  }),
+);
+
+/** A message in a list of what is wrong with it: whose it is, and what became of it. */
+export const troubled = shared(() =>
+  messageView().extend({ to: z.string(), status: z.enum(DELIVERY_STATES), reason: z.string().exactOptional() }),
+);
+
+/** What became of each message that was named. */
+export const settled = shared(() =>
+  z.array(z.object({ id: z.string(), status: z.enum([...DELIVERY_STATES, "unknown"]), changed: z.boolean() })),
+);

@@ -1,0 +1,34 @@
+import { fields, WRITES } from "@mcp-swarm/server";
+import * as z from "zod";
+import { defineTool } from "./define.ts";
+import { aheadMs, correlationId, messageId, priority, sent, speaker, target } from "./message-schemas.ts";
+
+export const sendMessage = defineTool({
+  name: "send_message",
+  title: "Send a message",
+  description:
+    "Puts a message into another agent's inbox, where it stays until it is read. Use request_reply to wait for an answer.",
+  toolset: "messages",
+  operation: "message:send",
+  resource: ({ targetAgent }) => `inbox/${targetAgent}`,
+  effects: WRITES,
+  input: () => ({
+    targetAgent: target(),
+    messageType: fields
+      .label()
+      .describe("task_assignment, result_sharing, status_update, coordination_request, error_notification or your own"),
+    payload: fields.json(),
+    priority: priority(),
+    correlationId: correlationId().describe("Of the thread it belongs to"),
+    replyTo: messageId().exactOptional().describe("Message it answers"),
+    ttlMs: aheadMs(),
+    notBefore: fields.timeMs().exactOptional().describe("ms since epoch"),
+    ackWithinMs: aheadMs().describe("Ask for an acknowledgement"),
+    mailbox: z.boolean().exactOptional().describe("Keep it for an agent nobody knows yet"),
+    agentId: speaker(),
+  }),
+  output: () => ({ message: sent() }),
+  async handle({ sending }, input, { call }) {
+    return { message: await sending.send(call, input) };
+  },
+});
