@@ -11,8 +11,8 @@ const WAIT_MS = 30_000;
 /** Messages that are looked for at the end, when all should be gone. */
 const LEFT_MAX = 10;
 
-export interface Received {
-  messages: readonly { messageId: string; from: string; payload: { n: number } }[];
+interface Received {
+  messages: readonly { id: string; from: string; payload: { n: number } }[];
 }
 
 export async function messageLatency({ quick }: Options): Promise<Row[]> {
@@ -34,7 +34,7 @@ function messages(): HandOver {
       if (!first || got.length !== 1 || first.payload.n !== n || first.from !== "sender") {
         throw new Error(`Message ${n} was sent, and received was ${JSON.stringify(got)}`);
       }
-      messageId = first.messageId;
+      messageId = first.id;
     },
     async send(host, n) {
       await host.call("send_message", { targetAgent: "receiver", messageType: "status_update", payload: { n } });

@@ -60,7 +60,7 @@ export function serveTables(tables: RawTables): void {
       { description: "Takes messages.", inputSchema: z.object({ limit: z.number() }) },
       async ({ limit }) => {
         const taken = await tables.take(agent, limit);
-        return answer({ messages: taken.map(({ id, payload }) => ({ messageId: id, payload: JSON.parse(payload) as unknown })) });
+        return answer({ messages: taken.map(({ id, payload }) => ({ id, payload: JSON.parse(payload) as unknown })) });
       },
     );
     server.registerTool(
