@@ -18,9 +18,9 @@ import { DatabaseSync } from "node:sqlite";
 import { promisify } from "node:util";
 import { KeyvSqlite } from "@keyv/sqlite";
 import { SwarmError, systemClock } from "@mcp-swarm/core";
-import { openStore, prefixRange, type Store } from "@mcp-swarm/store";
+import { openStore, ordered, prefixRange, type Store, searchable } from "@mcp-swarm/store";
 import { Keyv } from "keyv";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { backup, check, copy, copyStore, restore, sweep, where } from "../../shared/store/src/commands.ts";
 import { networkFileSystem } from "../../shared/store/src/local-disk.ts";
 import { MemoryStore } from "../../shared/store/src/memory.ts";
@@ -272,6 +272,101 @@ describe("a store in a SQLite file", () => {
       }
       expect(revs.size).toBe(30);
       await keyv.disconnect();
+    });
+  });
+
+  describe("the index of words", () => {
+    const text = (name: string, words: string) => [`text/${ordered(1_000)}-${name}`, searchable(words, ["all"])] as const;
+    const find = async (store: Store, words: string) =>
+      (await store.search({ text: words, scopes: ["all"], limit: 100 })).map(({ key }) => key.split("-")[1]);
+
+    it("comes to a file of a version that had none, with what is in it, without a new format", async () => {
+      const store = await open();
+      await store.transact((tx) => {
+        tx.put(...text("a", "from before"));
+        tx.put("t/other", 1);
+      });
+      await store.close();
+      const db = new DatabaseSync(path);
+      db.exec("DROP TABLE keyv_words; DROP TABLE keyv_text");
+      db.close();
+      const mended = await open();
+      expect(await find(mended, "before")).toEqual(["a"]);
+      expect(await check(url)).toMatchObject({ problemCount: 0, outOfStep: 0 });
+    });
+
+    it("never shows what another program changed past it, says so in a check, and is in step after a sweep", async () => {
+      const store = await open();
+      await store.transact((tx) => {
+        for (const name of ["kept", "changed", "gone"]) tx.put(...text(name, "ours"));
+      });
+      const plain = new Keyv({
+        store: new KeyvSqlite({ uri: `sqlite://${path}`, driver: "node:sqlite", busyTimeout: 5_000 }),
+        namespace: "text",
+      });
+      const [, theirs] = text("new", "theirs");
+      await plain.set(`${ordered(1_000)}-changed`, theirs);
+      await plain.set(`${ordered(1_000)}-new`, theirs);
+      await plain.set("junk", "neither");
+      await plain.delete(`${ordered(1_000)}-gone`);
+      await plain.disconnect();
+      expect(await find(store, "ours")).toEqual(["kept"]);
+      expect(await find(store, "theirs")).toEqual([]);
+      expect(await check(url)).toMatchObject({ problemCount: 0, outOfStep: 3 });
+      expect((await sweep(url)).reindexed).toBeGreaterThanOrEqual(3);
+      expect(await find(store, "ours")).toEqual(["kept"]);
+      expect(await find(store, "theirs")).toEqual(["new", "changed"]);
+      expect(await check(url)).toMatchObject({ problemCount: 0, outOfStep: 0 });
+    });
+
+    it("is in a backup and comes back with it, and a copy to another file makes it anew", async () => {
+      verifies("CORE-16", "CORE-14");
+      const store = await open();
+      await store.transact((tx) => {
+        for (let i = 0; i < 300; i++) tx.put(...text(`${i}`, `number ${i}`));
+      });
+      await backup(url, join(folder, "backup.db"));
+      await store.transact((tx) => {
+        for (let i = 0; i < 300; i++) tx.delete(`text/${ordered(1_000)}-${i}`);
+      });
+      await store.close();
+      await restore(join(folder, "backup.db"), url);
+      await copy(url, `sqlite:${join(folder, "copy.db")}`);
+      for (const place of [url, `sqlite:${join(folder, "copy.db")}`]) {
+        const opened = await openStore(place);
+        expect(await find(opened, "number")).toHaveLength(100);
+        expect(await find(opened, '"123"')).toEqual(["123"]);
+        await opened.close();
+        expect(await check(place)).toMatchObject({ problemCount: 0, outOfStep: 0 });
+      }
+    });
+
+    it("is part of the check: a damaged index is a problem", async () => {
+      verifies("CORE-16");
+      const store = await open();
+      await store.transact((tx) => {
+        for (let i = 0; i < 300; i++) tx.put(...text(`${i}`, `number ${i}`));
+      });
+      await store.close();
+      const db = new DatabaseSync(path, { defensive: false });
+      db.exec("UPDATE keyv_words_data SET block = zeroblob(length(block)) WHERE id > 100");
+      db.close();
+      expect((await check(url)).problemCount).toBeGreaterThan(0);
+    });
+
+    it("is whole after processes that wrote texts were killed", async () => {
+      verifies("CORE-09");
+      await (await open()).close();
+      const workers = await startWorkers(url, "texts", 4, 0);
+      await vi.waitFor(
+        () => {
+          for (const { lines } of workers) expect(lines.length).toBeGreaterThan(50);
+        },
+        { timeout: 30_000, interval: 10 },
+      );
+      for (const { process } of workers) process.kill("SIGKILL");
+      await Promise.allSettled(workers.map(({ answer }) => answer));
+      expect(await check(url)).toMatchObject({ problems: [], outOfStep: 0 });
     });
   });
 
@@ -533,7 +628,7 @@ describe("a store in a SQLite file", () => {
         tx.put("t/stays", 1);
       });
       const report = await sweep(url, [{ name: "tasks", sweep: async (held) => (await held.scan(ALL)).length }]);
-      expect(report).toEqual({ expired: 30, retained: { tasks: 1 } });
+      expect(report).toEqual({ expired: 30, reindexed: 0, retained: { tasks: 1 } });
       expect(await run("sweep")).toMatchObject({ status: 0, out: "Removed 0 expired rows.\n" });
     });
 

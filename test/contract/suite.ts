@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { compareBytes } from "../../shared/store/src/row.ts";
 import { verifies } from "../requirements.ts";
 import { keyvSuite } from "./keyv-suite.ts";
+import { keysUnder, searchAll, searchSuite } from "./search-suite.ts";
 import { runWorkers, startWorkers } from "./workers.ts";
 
 /** A place for one store, empty at first. */
@@ -40,6 +41,7 @@ export function contractSuite(engine: string, makePlace: () => Promise<Place>, o
       () => place,
     );
     keyvSuite(() => store);
+    searchSuite(() => store);
     if (options.processes) processes(() => place, makePlace);
 
     it("refuses every call after it was closed", async () => {
@@ -48,6 +50,7 @@ export function contractSuite(engine: string, makePlace: () => Promise<Place>, o
         () => store.get("a/b"),
         () => store.getMany(["a/b"]),
         () => store.scan(prefixRange("a/", 1)),
+        () => store.search({ text: "a", scopes: ["b"], limit: 1 }),
         () => store.transact(() => 1),
         () => store.now(),
         () => store.sweep(1),
@@ -90,11 +93,15 @@ function values(store: () => Store): void {
     expect((await store().get("value/odd"))?.value).toEqual({ odd, ":key": odd });
   });
 
-  it("refuses a value over 1 MiB and takes one just below it", async () => {
-    const put = (length: number) => store().transact((tx) => tx.put("value/long", "x".repeat(length)));
-    await put(1_048_000);
-    await expect(put(1_048_577)).rejects.toMatchObject({ code: "limit_exceeded" });
-    expect((await store().get("value/long"))?.value).toHaveLength(1_048_000);
+  it("takes a value of 1 MiB with what a layer keeps beside it, and refuses a larger one", async () => {
+    const put = (length: number, start = "x") =>
+      store().transact((tx) => tx.put("value/long", { about: "y".repeat(1_024), value: start.padEnd(length, "x") }));
+    await put(1_048_574); // and two quotes
+    await expect(put(1_052_672)).rejects.toMatchObject({ code: "limit_exceeded" });
+    expect((await store().get("value/long"))?.value).toMatchObject({ value: "x".repeat(1_048_574) });
+    const marked = Array.from({ length: 262_143 }, () => ":"); // a mark of Keyv's own for each item
+    await store().transact((tx) => tx.put("value/long", marked));
+    expect((await store().get("value/long"))?.value).toEqual(marked);
   });
 }
 
@@ -507,6 +514,31 @@ function processes(place: () => Place, makePlace: () => Promise<Place>): void {
       await runWorkers(url(), "count", 32, 10);
       const store = await place().open();
       expect((await store.get("race/counter"))?.value).toBe(320);
+    });
+
+    it("finds every acknowledged text of processes that are killed, and none that was not kept", async () => {
+      verifies("CORE-09");
+      const workers = await startWorkers(url(), "texts", 4, 0);
+      await vi.waitFor(
+        () => {
+          for (const { lines } of workers) expect(lines.length).toBeGreaterThan(20);
+        },
+        { timeout: 30_000, interval: 10 },
+      );
+      for (const { process } of workers) process.kill("SIGKILL");
+      await Promise.allSettled(workers.map(({ answer }) => answer));
+      const store = await place().open();
+      for (const [index, { lines }] of workers.entries()) {
+        const rows = await keysUnder(store, "text/", (key) => key.includes(`-${index}-`));
+        expect(await searchAll(store, { text: "killed", scopes: [`worker ${index}`] })).toEqual(rows.toReversed());
+        const numbers = new Set(rows.map((key) => Number(key.split("-").at(-1))));
+        expect(
+          lines
+            .slice(0, -1) // the last line may have been cut by the kill
+            .map(Number)
+            .filter((n) => !numbers.has(n)),
+        ).toEqual([]);
+      }
     });
 
     it("keeps every acknowledged write of processes that are killed, and no half of one", async () => {

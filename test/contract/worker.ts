@@ -4,7 +4,7 @@
  */
 import { once } from "node:events";
 import { type Json, systemRandom } from "@mcp-swarm/core";
-import { openStore, prefixRange, type Store } from "@mcp-swarm/store";
+import { openStore, ordered, prefixRange, type Store, searchable } from "@mcp-swarm/store";
 
 /** The jobs a worker can do; each answers what the test checks. */
 type Job = (store: Store, job: { index: number; count: number }) => Promise<Json>;
@@ -119,6 +119,17 @@ const jobs: Record<string, Job> = {
       await store.transact((tx) => {
         tx.put(`left/${index}/${i}`, i);
         tx.put(`right/${index}/${i}`, i);
+      });
+      if (!process.stdout.write(`${i}\n`)) await once(process.stdout, "drain");
+    }
+  },
+
+  /** Writes texts until it is killed, and says each number once it was acknowledged. */
+  async texts(store, { index }) {
+    for (let i = 0; ; i++) {
+      await store.transact((tx) => {
+        const text = searchable(`killed at ${i} ${"in the middle of it ".repeat(systemRandom.integer(20))}`, [`worker ${index}`]);
+        tx.put(`text/${ordered(tx.now)}-${index}-${i}`, text);
       });
       if (!process.stdout.write(`${i}\n`)) await once(process.stdout, "drain");
     }

@@ -104,9 +104,13 @@ function whereWords({ location, exists, bytes }: Place): string {
   return exists ? `${location} (${bytes} bytes)` : `${location} (not made yet; the first server to use it makes it)`;
 }
 
-function checkWords({ location, rows, unsigned, problemCount, problems }: CheckReport): string {
+function checkWords({ location, rows, unsigned, problemCount, problems, outOfStep = 0 }: CheckReport): string {
   const plain = unsigned > 0 ? `, of which ${unsigned} have no checksum because a plain Keyv wrote them` : "";
-  if (problemCount === 0) return `${location}: sound. ${rows} rows${plain}.`;
+  const unsearched =
+    outOfStep > 0
+      ? ` Another program changed ${outOfStep} texts, which search does not know: run \`mcp-swarm-store sweep\`.`
+      : "";
+  if (problemCount === 0) return `${location}: sound. ${rows} rows${plain}.${unsearched}`;
   const more = problemCount > problems.length ? [`… and ${problemCount - problems.length} more`] : [];
   return [
     `${location}: ${problemCount} ${problemCount === 1 ? "problem" : "problems"} in ${rows} rows.`,
@@ -129,9 +133,10 @@ function copyWords({ from, to, rows, leftOut }: CopyReport): string {
   return `Copied and compared ${rows} entries from ${from} to ${to}.${rest}\nSet SWARM_STORE to the new store in every host.`;
 }
 
-function sweepWords({ expired, retained }: SweepReport): string {
+function sweepWords({ expired, reindexed, retained }: SweepReport): string {
   return [
     `Removed ${expired} expired rows.`,
+    ...(reindexed > 0 ? [`Search knows ${reindexed} texts again that another program had changed.`] : []),
     ...Object.entries(retained).map(([name, gone]) => `${name}: removed ${gone}.`),
   ].join("\n");
 }

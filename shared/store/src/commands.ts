@@ -9,6 +9,7 @@ import { openStore, sqlitePath } from "./open.ts";
 import { checksum, decodeValue, encodeValue } from "./row.ts";
 import { isBusy, isDamage, sqliteError } from "./sqlite-errors.ts";
 import { FORMAT, inUse, makePrivate, Presence, withLockRetry } from "./sqlite-file.ts";
+import { outOfStep } from "./sqlite-text.ts";
 
 /** Rows that one transaction of a copy writes. */
 const COPY_PAGE = 500;
@@ -66,6 +67,8 @@ export interface CheckReport {
   problemCount: number;
   /** The first PROBLEMS_MAX, each in words. */
   problems: string[];
+  /** SQLite alone: texts that another program wrote or deleted, so that search does not know them as they are. A sweep mends it. */
+  outOfStep?: number;
 }
 
 /**
@@ -108,6 +111,7 @@ async function checkFile(path: string): Promise<CheckReport> {
         const problem = rowProblem(String(row.namespace), String(row.key), row.value, row.expires, row.sum);
         if (problem) note(report, `${row.namespace}/${row.key}: ${problem}`);
       }
+      report.outOfStep = outOfStep(db);
     } catch (error) {
       if (isBusy(error)) throw error;
       if (error instanceof SwarmError) throw error;
@@ -364,6 +368,8 @@ async function* pages(view: Snapshot, namespace: string): AsyncGenerator<Entry[]
 
 export interface SweepReport {
   expired: number;
+  /** Texts that another program wrote or deleted past the index of words, which is in step with them now. */
+  reindexed: number;
   /** Sweeper → records removed. */
   retained: Record<string, number>;
 }
@@ -372,8 +378,12 @@ export interface SweepReport {
 export async function sweep(url: string, sweepers: readonly Sweeper[] = []): Promise<SweepReport> {
   if (url.startsWith("sqlite:")) mustExist(sqlitePath(url));
   return await using(url, async (store) => {
-    const report: SweepReport = { expired: 0, retained: {} };
+    const report: SweepReport = { expired: 0, reindexed: 0, retained: {} };
     for (let removed = SWEEP_PAGE; removed === SWEEP_PAGE; report.expired += removed) removed = await store.sweep(SWEEP_PAGE);
+    if (url.startsWith("sqlite:")) {
+      const { SqliteStore } = await import("./sqlite.ts");
+      if (store instanceof SqliteStore) report.reindexed = await store.mendIndex();
+    }
     for (const sweeper of sweepers) report.retained[sweeper.name] = await sweeper.sweep(store);
     return report;
   });

@@ -46,7 +46,7 @@ export interface Transaction {
   pick(range: KeyRange, share: number): Entry | undefined;
   /**
    * `ttlMs` is a whole number of at least 0; without it the entry stays until it is deleted.
-   * @throws SwarmError limit_exceeded when the value is over 1 MiB, invalid_argument when the key is not one.
+   * @throws SwarmError limit_exceeded when the value is over RECORD_BYTES_MAX (a little over 1 MiB), invalid_argument when the key is not one.
    */
   put(key: string, value: Json, options?: { ttlMs?: number }): void;
   delete(key: string): void;
@@ -57,6 +57,22 @@ export interface Snapshot {
   /** The namespaces that hold rows, in byte order. */
   namespaces(): Promise<string[]>;
   scan(range: KeyRange): Promise<Entry[]>;
+}
+
+/** What to find among the rows of the namespace `text` (search.ts: `searchable` makes their values). */
+export interface TextQuery {
+  /**
+   * The words that an entry must hold, all of them, in any order. Case and the accents of Latin, Greek and Cyrillic do not
+   * matter; what is no letter, mark or digit parts words and has no meaning. The last word, from two characters on, stands
+   * for all that begin with it, unless a quotation mark closes it.
+   */
+  text: string;
+  /** An entry must have at least one of them; none finds nothing. */
+  scopes: readonly string[];
+  /** 1 to `SCAN_LIMIT_MAX`. */
+  limit: number;
+  /** The last key of the page before. */
+  before?: string;
 }
 
 export interface TransactOptions {
@@ -71,6 +87,9 @@ export interface TransactOptions {
  *
  * A value may have a field `refs`: string[], whole keys that whoever reads this entry most likely reads next; an engine may
  * fetch them along with it. It has no other meaning.
+ *
+ * The namespace `text` is searched by words: its keys are `text/<ordered time>…` and its values hold what `searchable` makes.
+ * Its index is in step with every commit of this store; rows that are not made so are ordinary rows that no search finds.
  *
  * Every method throws SwarmError `unavailable` when the engine cannot be reached, `internal` when a row fails its checksum
  * and the engine's own words as `cause`. A lock error is never the caller's problem: engines retry.
@@ -92,6 +111,11 @@ export interface Store {
   /** Several committed entries in the order asked, from one snapshot. */
   getMany(keys: readonly string[]): Promise<(Entry | undefined)[]>;
   scan(range: KeyRange): Promise<Entry[]>;
+  /**
+   * The newest live entries that answer a query, by descending key.
+   * @throws SwarmError invalid_argument when the text has no word, or a bound is wrong
+   */
+  search(query: TextQuery): Promise<Entry[]>;
   /**
    * Calls `wake` after a commit by any process that may have touched a key under `prefix`. Wakes may coalesce and may be
    * spurious; after `watch` returned none is missed. Dispose to stop.

@@ -1,10 +1,11 @@
 import { type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core";
 import type { Keyv } from "keyv";
 import BTreeModule from "sorted-btree";
-import type { Entry, KeyRange, Snapshot, Store, Transaction } from "./contract.ts";
+import type { Entry, KeyRange, Snapshot, Store, TextQuery, Transaction } from "./contract.ts";
 import { splitKey, splitRange } from "./keys.ts";
 import { type KeyvRows, keyvOverRows } from "./keyv-view.ts";
 import { compareBytes, decodeValue, encodeValue, expiry } from "./row.ts";
+import { matches, parseQuery, TEXT_NAMESPACE, tokensOf } from "./search.ts";
 
 const BTree = BTreeModule.default;
 
@@ -83,6 +84,23 @@ export class MemoryStore implements Store, KeyvRows {
     this.#open();
     const now = this.#tick();
     return this.#merge(range, now, new Map(), () => undefined);
+  }
+
+  async search(query: TextQuery): Promise<Entry[]> {
+    this.#open();
+    const parsed = parseQuery(query);
+    const now = this.#tick();
+    const found: Entry[] = [];
+    for (const [rest, row] of this.#space(TEXT_NAMESPACE).entriesReversed(parsed.before)) {
+      if (found.length === parsed.limit) break;
+      if (compareBytes(rest, parsed.before) >= 0 || !this.#live(row, now)) continue;
+      const value = decodeValue(row.text);
+      const tokens = tokensOf(rest, value)?.tokens;
+      if (tokens !== undefined && matches(tokens, parsed)) {
+        found.push(entry(`${TEXT_NAMESPACE}/${rest}`, value, String(row.rev), row.expiresAt));
+      }
+    }
+    return found;
   }
 
   watch(prefix: string, wake: () => void): Disposable {

@@ -1,6 +1,8 @@
+import { TEXT_NAMESPACE, TIME_LIMIT } from "./search.ts";
+
 /**
- * What this engine keeps in PostgreSQL: Keyv's table with two more columns, one row per connection that writes, and the
- * stored functions. Functions carry a version in their name, so that programs of two releases can share one database.
+ * What this engine keeps in PostgreSQL: Keyv's table with two more columns, the words of its texts, one row per connection that writes,
+ * and the stored functions. Functions carry a version in their name, so that programs of two releases can share one database.
  */
 
 /** How many "/"-separated segments of a key writers lock as prefixes, the namespace included. A scan below that locks the last of them. */
@@ -90,6 +92,78 @@ DO $do$ BEGIN
 END $do$;
 
 CREATE INDEX IF NOT EXISTS keyv_expires_idx ON ${s}.keyv (expires) WHERE expires IS NOT NULL;
+
+-- The words and scopes of each text, for search. A table of its own: an index on an expression of keyv.value would make every
+-- update of any row write all indexes anew, whatever its namespace (no HOT). Rows hold words folded already (search.ts), so no
+-- parser of the server sees them; a row that holds anything else is none that search finds.
+CREATE TABLE IF NOT EXISTS ${s}.mcp_swarm_text (
+  key VARCHAR(255) COLLATE "C" PRIMARY KEY,
+  expires BIGINT DEFAULT NULL,
+  words tsvector NOT NULL
+);
+CREATE INDEX IF NOT EXISTS mcp_swarm_text_words_idx ON ${s}.mcp_swarm_text USING gin (words);
+
+CREATE OR REPLACE FUNCTION ${s}.mcp_swarm_words_v1(row_key text, row_value text) RETURNS tsvector LANGUAGE plpgsql IMMUTABLE AS $fn$
+DECLARE
+  held json;
+BEGIN
+  IF row_key !~ '^[0-9]{16}' OR substr(row_key, 1, 16)::bigint >= ${TIME_LIMIT} THEN RETURN NULL; END IF;
+  held := row_value::json -> 'value';
+  IF json_typeof(held -> 'text') IS DISTINCT FROM 'string' OR json_typeof(held -> 'scopes') IS DISTINCT FROM 'array' THEN
+    RETURN NULL;
+  END IF;
+  RETURN array_to_tsvector(array_remove(string_to_array(held ->> 'text', ' ') ||
+    ARRAY(SELECT e #>> '{}' FROM json_array_elements(held -> 'scopes') AS e WHERE json_typeof(e) = 'string'), ''));
+EXCEPTION WHEN OTHERS THEN
+  RETURN NULL; -- not JSON, or no words that the index can hold
+END $fn$;
+
+CREATE OR REPLACE FUNCTION ${s}.mcp_swarm_text_v1() RETURNS trigger LANGUAGE plpgsql AS $fn$
+DECLARE
+  found_words tsvector;
+BEGIN
+  IF TG_OP <> 'INSERT' AND OLD.namespace = '${TEXT_NAMESPACE}' THEN
+    DELETE FROM ${s}.mcp_swarm_text t WHERE t.key = OLD.key;
+  END IF;
+  IF TG_OP <> 'DELETE' AND NEW.namespace = '${TEXT_NAMESPACE}' THEN
+    found_words := ${s}.mcp_swarm_words_v1(NEW.key, NEW.value);
+    IF found_words IS NOT NULL THEN
+      INSERT INTO ${s}.mcp_swarm_text (key, expires, words) VALUES (NEW.key, NEW.expires, found_words)
+        ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, words = excluded.words;
+    END IF;
+  END IF;
+  RETURN NULL;
+END $fn$;
+CREATE OR REPLACE TRIGGER mcp_swarm_text_insert AFTER INSERT ON ${s}.keyv
+  FOR EACH ROW WHEN (NEW.namespace = '${TEXT_NAMESPACE}') EXECUTE FUNCTION ${s}.mcp_swarm_text_v1();
+CREATE OR REPLACE TRIGGER mcp_swarm_text_update AFTER UPDATE ON ${s}.keyv
+  FOR EACH ROW WHEN (NEW.namespace = '${TEXT_NAMESPACE}' OR OLD.namespace = '${TEXT_NAMESPACE}') EXECUTE FUNCTION ${s}.mcp_swarm_text_v1();
+CREATE OR REPLACE TRIGGER mcp_swarm_text_delete AFTER DELETE ON ${s}.keyv
+  FOR EACH ROW WHEN (OLD.namespace = '${TEXT_NAMESPACE}') EXECUTE FUNCTION ${s}.mcp_swarm_text_v1();
+
+-- Texts of before the table.
+INSERT INTO ${s}.mcp_swarm_text (key, expires, words)
+  SELECT q.key, q.expires, q.words FROM (
+    SELECT t.key, t.expires, ${s}.mcp_swarm_words_v1(t.key, t.value) AS words FROM ${s}.keyv t WHERE t.namespace = '${TEXT_NAMESPACE}'
+  ) q WHERE q.words IS NOT NULL
+  ON CONFLICT (key) DO NOTHING;
+
+-- The last rows of the texts that hold the words, by descending key. The words are found by their index first and put in order then:
+-- walking the keys backwards until enough hold them looks cheaper to a planner that thinks them frequent.
+CREATE OR REPLACE FUNCTION ${s}.mcp_swarm_search_v1(search text, before_key text, most integer)
+RETURNS TABLE (key text, value text, rev bigint, expires bigint, sum bigint) LANGUAGE plpgsql STABLE ${byIndex} AS $fn$
+#variable_conflict use_column
+DECLARE
+  at_ms bigint := ${SERVER_MS};
+BEGIN
+  RETURN QUERY
+    WITH hits AS MATERIALIZED (
+      SELECT t.key FROM ${s}.mcp_swarm_text t
+      WHERE t.words @@ search::tsquery AND t.key < before_key AND (t.expires IS NULL OR t.expires > at_ms)
+    ), page AS MATERIALIZED (SELECT h.key FROM hits h ORDER BY h.key DESC LIMIT most)
+    SELECT k.key::text, k.value, k.rev, k.expires, k.sum FROM page p
+      JOIN ${s}.keyv k ON k.namespace = '${TEXT_NAMESPACE}' AND k.key = p.key ORDER BY p.key DESC;
+END $fn$;
 
 -- Which commit each writing connection made last: how a connection that was lost learns whether its commit took place.
 CREATE TABLE IF NOT EXISTS ${s}.mcp_swarm_session (

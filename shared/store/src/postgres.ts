@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { SwarmError } from "@mcp-swarm/core";
 import type { Keyv } from "keyv";
 import type pg from "pg";
-import type { Entry, KeyRange, Snapshot, Store, Transaction, TransactOptions } from "./contract.ts";
+import type { Entry, KeyRange, Snapshot, Store, TextQuery, Transaction, TransactOptions } from "./contract.ts";
 import { FORMAT_KEY, refuseNewerFormat } from "./format.ts";
 import { splitKey } from "./keys.ts";
 import { type KeyvRows, keyvOverRows } from "./keyv-view.ts";
@@ -30,6 +30,7 @@ import { LOCKED_IDLE_MS_MAX, quoted, SERVER_MS, setupSql } from "./postgres-sche
 import { type PostgresTarget, parsePostgresUrl } from "./postgres-url.ts";
 import { Watch } from "./postgres-watch.ts";
 import { checksum, encodeValue } from "./row.ts";
+import { type ParsedQuery, parseQuery, TEXT_NAMESPACE } from "./search.ts";
 
 /** The version of the layout of rows in PostgreSQL. */
 const FORMAT = 1;
@@ -162,6 +163,16 @@ export class PostgresStore implements Store, KeyvRows {
   async scan(range: KeyRange): Promise<Entry[]> {
     const request = scanRequest(range);
     return await this.#ask((slot) => this.#page(slot, request));
+  }
+
+  async search(query: TextQuery): Promise<Entry[]> {
+    const parsed = parseQuery(query);
+    if (parsed.scopes.length === 0) return [];
+    const values = [tsquery(parsed), parsed.before, parsed.limit];
+    const { rows } = await this.#ask((slot) => slot.query({ ...this.#sql.search, values }));
+    return rows.map(([rest, text, rev, expires, sum]) =>
+      toEntry(rowOf(TEXT_NAMESPACE, String(rest), String(text), String(rev), expires, sum)),
+    );
   }
 
   watch(prefix: string, wake: () => void): Disposable {
@@ -563,12 +574,7 @@ export class PostgresStore implements Store, KeyvRows {
         reads.keys.set(key, undefined);
         continue;
       }
-      const row = { key, text: text ?? "", rev, expiresAt: expires === null ? undefined : Number(expires) };
-      if (sum !== null && Number(sum) !== checksum(String(namespace), String(rest), row.text)) {
-        throw new SwarmError("internal", `The entry ${key} is damaged: its checksum does not match.`, {
-          hint: "Restore the database from a backup, or delete the entry.",
-        });
-      }
+      const row = rowOf(String(namespace), String(rest), text ?? "", rev, expires, sum);
       reads.keys.set(key, row);
       pages[Number(slot)]?.rows.push(row);
     }
@@ -613,6 +619,26 @@ export class PostgresStore implements Store, KeyvRows {
   #mustBeOpen(): void {
     if (this.#closing) throw new SwarmError("unavailable", "The store is closed.");
   }
+}
+
+type Column = string | null | undefined;
+
+/** @throws SwarmError internal when the row is not what was written */
+function rowOf(namespace: string, rest: string, text: string, rev: string, expires: Column, sum: Column): Row {
+  const key = `${namespace}/${rest}`;
+  if (sum !== null && Number(sum) !== checksum(namespace, rest, text)) {
+    throw new SwarmError("internal", `The entry ${key} is damaged: its checksum does not match.`, {
+      hint: "Restore the database from a backup, or delete the entry.",
+    });
+  }
+  return { key, text, rev, expiresAt: expires === null ? undefined : Number(expires) };
+}
+
+/** A search in PostgreSQL's own form. Words and scopes hold neither quotes nor backslashes. */
+function tsquery({ words, prefix, scopes }: ParsedQuery): string {
+  const all = words.map((word) => `'${word}'`);
+  if (prefix !== undefined) all.push(`'${prefix}':*`);
+  return [...all, `(${scopes.map((scope) => `'${scope}'`).join(" | ")})`].join(" & ");
 }
 
 type Outcome<T> = { value: T } | { refusal: unknown };
@@ -682,12 +708,19 @@ function statements(schema: string) {
     now: { name: "mcp_swarm_now", text: `SELECT ${SERVER_MS}`, values: [] },
     format: {
       name: "mcp_swarm_format",
-      text: `SELECT value, rev, ${SERVER_MS} FROM ${s}.keyv WHERE namespace = 'meta' AND key = 'format'`,
+      // a database that an older version made has no table of texts
+      text: `SELECT value, rev, ${SERVER_MS} FROM ${s}.keyv WHERE namespace = 'meta' AND key = 'format'
+        AND to_regclass(${literal(`${s}.mcp_swarm_text`)}) IS NOT NULL`,
       values: [],
     },
     read: { name: "mcp_swarm_read", text: `SELECT * FROM ${s}.mcp_swarm_read_v1(${parameters(9)})`, values: [] },
     lock: { name: "mcp_swarm_lock", text: `SELECT ${s}.mcp_swarm_lock_v1(${parameters(4)})`, values: [] },
     commit: { name: "mcp_swarm_commit", text: `SELECT ${s}.mcp_swarm_commit_v1(${parameters(25)})`, values: [] },
+    search: {
+      name: "mcp_swarm_search",
+      text: `SELECT key, value, rev, expires, sum FROM ${s}.mcp_swarm_search_v1(${parameters(3)})`,
+      values: [],
+    },
     removeAll: { name: "mcp_swarm_remove_all", text: `DELETE FROM ${s}.keyv WHERE namespace = $1`, values: [] },
     namespaces: {
       name: "mcp_swarm_namespaces",

@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import { type Json, SwarmError, VALUE_BYTES_MAX } from "@mcp-swarm/core";
+import { type Json, RECORD_BYTES_MAX, SwarmError } from "@mcp-swarm/core";
 import { jsonSerializer } from "keyv";
 
 /**
@@ -8,17 +8,16 @@ import { jsonSerializer } from "keyv";
  */
 const TAGGED = /[:,[]":/;
 
-/** @throws SwarmError limit_exceeded over 1 MiB, invalid_argument for what JSON cannot hold */
+/** @throws SwarmError limit_exceeded over RECORD_BYTES_MAX, invalid_argument for what JSON cannot hold */
 export function encodeValue(value: Json, expiresAt: number | undefined): string {
   const held = expiresAt === undefined ? { value } : { value, expires: expiresAt };
-  let text = JSON.stringify(held);
-  if (TAGGED.test(text)) text = jsonSerializer.stringify(held);
-  if (text.length > VALUE_BYTES_MAX / 3 && Buffer.byteLength(text) > VALUE_BYTES_MAX) {
-    throw new SwarmError("limit_exceeded", `A value may have at most ${VALUE_BYTES_MAX} bytes of JSON.`, {
+  const text = JSON.stringify(held);
+  if (text.length > RECORD_BYTES_MAX / 3 && Buffer.byteLength(text) > RECORD_BYTES_MAX) {
+    throw new SwarmError("limit_exceeded", `A record may have at most ${RECORD_BYTES_MAX} bytes of JSON.`, {
       hint: "Store a shorter text and keep the long one in a file that it names.",
     });
   }
-  return text;
+  return TAGGED.test(text) ? jsonSerializer.stringify(held) : text; // Keyv's marks are not the caller's bytes
 }
 
 /** @throws SyntaxError when the text is not what `encodeValue` or Keyv wrote */

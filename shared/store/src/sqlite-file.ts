@@ -8,6 +8,7 @@ import { splitKey } from "./keys.ts";
 import { type Mounts, refuseNetworkDrive } from "./local-disk.ts";
 import { checksum, encodeValue } from "./row.ts";
 import { isBusy, sqliteError } from "./sqlite-errors.ts";
+import { TEXT_SCHEMA, TextIndex } from "./sqlite-text.ts";
 
 /** Longest that an operation waits for a lock that another process holds. */
 export const LOCK_WAIT_MS_MAX = 30_000;
@@ -214,8 +215,10 @@ function connect(path: string, { durability }: OpenFileOptions): DatabaseSync {
 
 function isSetUp(db: DatabaseSync): boolean {
   const mode = db.prepare("PRAGMA journal_mode").get()?.journal_mode;
-  const parts = db.prepare("SELECT count(*) AS n FROM sqlite_schema WHERE name IN ('keyv', 'keyv_foreign_write')").get()?.n;
-  return mode === "wal" && parts === 2 && readFormat(db) !== undefined;
+  const parts = db
+    .prepare("SELECT count(*) AS n FROM sqlite_schema WHERE name IN ('keyv', 'keyv_foreign_write', 'keyv_text', 'keyv_words')")
+    .get()?.n;
+  return mode === "wal" && parts === 4 && readFormat(db) !== undefined;
 }
 
 function setUp(db: DatabaseSync): void {
@@ -230,7 +233,8 @@ function setUp(db: DatabaseSync): void {
   db.exec("PRAGMA journal_mode=WAL");
   db.exec("BEGIN IMMEDIATE");
   try {
-    db.exec(SCHEMA);
+    db.exec(SCHEMA + TEXT_SCHEMA);
+    new TextIndex(db).mendAll(); // a file of an older version may hold texts
     const { namespace, rest: key } = FORMAT_ROW;
     const text = encodeValue({ reader: FORMAT, writer: FORMAT }, undefined);
     db.prepare("INSERT OR IGNORE INTO keyv(namespace, key, value, sum) VALUES(?, ?, ?, ?)").run(

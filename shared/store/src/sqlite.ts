@@ -2,14 +2,16 @@ import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert, type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core";
 import type { Keyv } from "keyv";
-import type { Entry, KeyRange, Snapshot, Store, Transaction } from "./contract.ts";
+import type { Entry, KeyRange, Snapshot, Store, TextQuery, Transaction } from "./contract.ts";
 import { FORMAT_KEY, refuseNewerFormat } from "./format.ts";
 import { splitKey, splitRange } from "./keys.ts";
 import type { Mounts } from "./local-disk.ts";
 import { checksum, decodeValue, encodeValue, expiry } from "./row.ts";
+import { type ParsedQuery, parseQuery, TEXT_NAMESPACE } from "./search.ts";
 import { damaged, isBusy, sqliteError } from "./sqlite-errors.ts";
 import { FORMAT, fileIdentity, LOCK_WAIT_MS_MAX, type OpenFile, openFile, withLockRetry } from "./sqlite-file.ts";
 import { keyvOverSqlite } from "./sqlite-keyv.ts";
+import { TextIndex } from "./sqlite-text.ts";
 import { Wake } from "./wake.ts";
 
 /** Most transactions that share one commit, and the longest that one batch runs plans before it commits. */
@@ -143,6 +145,11 @@ export class SqliteStore implements Store {
     return await this.#read(() => this.#rows.scan(range, this.#tick()));
   }
 
+  async search(query: TextQuery): Promise<Entry[]> {
+    const parsed = parseQuery(query);
+    return await this.#read(() => this.#rows.search(parsed, this.#tick()));
+  }
+
   watch(prefix: string, wake: () => void): Disposable {
     this.#mustBeOpen();
     return this.#wake.watch(prefix, wake);
@@ -162,7 +169,9 @@ export class SqliteStore implements Store {
         await this.#enqueue(() => {
           this.#rows.beforeWrite();
           this.#rows.written = undefined; // the statement is not ours: nobody knows which keys it touches
-          return this.#db.prepare(sql).all(...parameters);
+          const answer = this.#db.prepare(sql).all(...parameters);
+          if (namespace === TEXT_NAMESPACE) this.#rows.text.mendAll();
+          return answer;
         }),
       now: () => this.#tick(),
     });
@@ -197,6 +206,21 @@ export class SqliteStore implements Store {
       removed += await this.#enqueue(() => batch.reduce((sum, row) => sum + this.#rows.removeExpired(row, now), 0));
     }
     return removed;
+  }
+
+  /** Brings the index of words in step with rows that another program wrote into the file. Answers how many there were. */
+  async mendIndex(): Promise<number> {
+    let total = 0;
+    for (let next: string | undefined = ""; next !== undefined; ) {
+      const after: string = next;
+      const done = await this.#enqueue(() => {
+        this.#rows.beforeWrite();
+        return this.#rows.text.mend(after);
+      });
+      total += done.mended;
+      next = done.next;
+    }
+    return total;
   }
 
   async close(): Promise<void> {
@@ -394,6 +418,7 @@ class Rows {
   readonly #savepoint: StatementSync;
   readonly #release: StatementSync;
   readonly #rollbackTo: StatementSync;
+  readonly text: TextIndex;
   /** Whether the job under way has its batch to itself, so that the transaction is its savepoint. */
   #alone = false;
   /** Whether it has written, and so has a savepoint. */
@@ -426,6 +451,7 @@ class Rows {
     this.#savepoint = db.prepare("SAVEPOINT job");
     this.#release = db.prepare("RELEASE job");
     this.#rollbackTo = db.prepare("ROLLBACK TO job");
+    this.text = new TextIndex(db);
   }
 
   // ── a batch and its jobs ──
@@ -488,7 +514,9 @@ class Rows {
     const { namespace, rest } = splitKey(key);
     const text = encodeValue(value, expiresAt);
     this.beforeWrite();
-    this.#put.run(namespace, rest, text, expiresAt ?? null, freshRev(), checksum(namespace, rest, text));
+    const rev = freshRev();
+    this.#put.run(namespace, rest, text, expiresAt ?? null, rev, checksum(namespace, rest, text));
+    if (namespace === TEXT_NAMESPACE) this.text.put(rest, value, rev);
     this.written?.push(key);
   }
 
@@ -496,7 +524,13 @@ class Rows {
     const { namespace, rest } = splitKey(key);
     this.beforeWrite();
     this.#delete.run(namespace, rest);
+    if (namespace === TEXT_NAMESPACE) this.text.remove(rest);
     this.written?.push(key);
+  }
+
+  search(query: ParsedQuery, now: number): Entry[] {
+    const rows = this.text.search("k.key, k.value, k.rev, k.sum, k.expires", query, now) as RowColumns[];
+    return rows.map((row) => entry(`${TEXT_NAMESPACE}/${row[0]}`, TEXT_NAMESPACE, row));
   }
 
   namespaces(): string[] {
@@ -517,7 +551,9 @@ class Rows {
   removeExpired([namespace, key]: [namespace: string, key: string], now: number): number {
     this.beforeWrite();
     this.written?.push(`${namespace}/${key}`);
-    return Number(this.#deleteExpired.run(namespace, key, now).changes);
+    const removed = Number(this.#deleteExpired.run(namespace, key, now).changes);
+    if (removed > 0 && namespace === TEXT_NAMESPACE) this.text.remove(key);
+    return removed;
   }
 }
 
