@@ -1,12 +1,22 @@
 /** The domain of this server at work in one process: what its tools are given. */
 import { LeaseKeeper, Maintenance } from "@mcp-swarm/coordination";
-import type { Domain, Host } from "@mcp-swarm/server";
+import { deriveAgentId } from "@mcp-swarm/identity";
+import { commonGitDirectory, type Domain, type Host } from "@mcp-swarm/server";
+import { ChangeLog } from "./changes.ts";
 import { Leaders } from "./leaders.ts";
 import { Locks } from "./locks.ts";
+import { Reservations } from "./reservations.ts";
+import { keepDeletedMs, stateJobs } from "./state-retention.ts";
+import { Scopes } from "./state-scope.ts";
+import { Values } from "./values.ts";
+import { Worktrees } from "./worktrees.ts";
 
 export interface StateServer extends Domain {
+  readonly values: Values;
+  readonly changes: ChangeLog;
   readonly locks: Locks;
   readonly leaders: Leaders;
+  readonly reservations: Reservations;
 }
 
 export async function openStateServer({ store, config, clock, random, log }: Host): Promise<StateServer> {
@@ -23,12 +33,25 @@ export async function openStateServer({ store, config, clock, random, log }: Hos
   });
   const locks = new Locks({ clock, keeper, leaseMs: config.leaseMs });
   const leaders = new Leaders({ clock, keeper, leaseMs: config.leaseMs });
+  const { projectFolder, leaseMs } = config;
+  const worktrees = new Worktrees({ projectFolder, commonDirectory: () => commonGitDirectory(projectFolder) });
+  const pathOptions = () => worktrees.pathOptions();
+  const reservations = new Reservations({ clock, random, keeper, leaseMs, pathOptions });
   maintenance.add(locks.tidyJob(store));
   maintenance.add(leaders.job(store));
+  // whoever shares a session shares its values; its id is the key to the session, so it is kept as a hash
+  const session = config.hostSessionId && deriveAgentId({ env: { CLAUDE_CODE_SESSION_ID: config.hostSessionId }, random });
+  const scopes = new Scopes(session);
+  const values = new Values({ scopes, keepDeletedMs: keepDeletedMs(config.retentionDays) });
+  const changes = new ChangeLog({ scopes, clock, random });
+  for (const job of stateJobs(store, values)) maintenance.add(job);
   maintenance.start();
   return {
+    values,
+    changes,
     locks,
     leaders,
+    reservations,
     async close() {
       await maintenance.stop();
       await keeper.releaseAll();

@@ -27,6 +27,7 @@ export {
   findConflicts,
   holderPrefix,
   holdersOf,
+  RESERVATION_MS_MAX,
   RESERVATIONS_PREFIX,
   type Reservation,
   type ReservationConflict,

@@ -32,7 +32,15 @@ const FOLDER = /^\.?[^.*?[]*$/;
 /** Where the checkout that a caller works in lies; absolute paths inside it are made relative. */
 export interface PathOptions {
   readonly root?: string;
+  /**
+   * In place of `root`, for who knows more than the text tells (other checkouts, links): where a path as it was given lies below
+   * the root, undefined when outside. It may be absolute or not, and end in segments with wildcards, which stay as they are.
+   */
+  readonly place?: (path: string) => string | undefined;
 }
+
+/** Longest path before it is placed: what systems allow. */
+const GIVEN_LENGTH_MAX = 4_096;
 
 function refused(message: string, hint: string): SwarmError {
   return new SwarmError("invalid_argument", message, { hint });
@@ -42,25 +50,33 @@ function withSlashes(text: string): string {
   return text.replaceAll("\\", "/").normalize("NFC");
 }
 
-function checkText(text: string, { root = "" }: PathOptions): void {
-  if (text.length > 0 && text.length <= PATH_LENGTH_MAX + root.length && !UNFIT.test(text)) return;
+function checkText(text: string, { root = "", place }: PathOptions): void {
+  const longest = place ? GIVEN_LENGTH_MAX : PATH_LENGTH_MAX + root.length;
+  if (text.length > 0 && text.length <= longest && !UNFIT.test(text)) return;
   throw refused(
     "Not a usable path.",
     `Use 1 to ${PATH_LENGTH_MAX} characters without control characters, relative to the repository's root.`,
   );
 }
 
+function belowRoot(path: string, options: PathOptions): string {
+  if (options.place) {
+    const placed = options.place(path);
+    if (placed === undefined) throw refused("A path lies outside the repository.", "Name only files inside the repository.");
+    return placed;
+  }
+  if (!ABSOLUTE.test(path)) return path;
+  const root = options.root === undefined ? undefined : withSlashes(options.root).replace(/\/+$/, "");
+  if (root === undefined || (path !== root && !path.startsWith(`${root}/`))) {
+    throw refused("An absolute path lies outside the repository.", "Give paths relative to the repository's root.");
+  }
+  return path.slice(root.length);
+}
+
 /** Relative to the root, without `.`, `..` and empty segments; "" is the root itself. */
 function relative(text: string, options: PathOptions, wildcards: boolean): string {
   checkText(text, options);
-  let path = withSlashes(text);
-  if (ABSOLUTE.test(path)) {
-    const root = options.root === undefined ? undefined : withSlashes(options.root).replace(/\/+$/, "");
-    if (root === undefined || (path !== root && !path.startsWith(`${root}/`))) {
-      throw refused("An absolute path lies outside the repository.", "Give paths relative to the repository's root.");
-    }
-    path = path.slice(root.length);
-  }
+  const path = belowRoot(withSlashes(text), options);
   const segments: string[] = [];
   for (const part of path.split("/")) {
     if (part === "" || part === ".") continue;
