@@ -3,10 +3,13 @@ import { expiredRowsJob, LeaseKeeper, Maintenance } from "@mcp-swarm/coordinatio
 import { systemRandom } from "@mcp-swarm/core";
 import { deriveAgentId } from "@mcp-swarm/identity";
 import type { Domain, Host } from "@mcp-swarm/server";
+import { forgetAgentsJob } from "./agent-retention.ts";
 import { Agents } from "./agents.ts";
+import { type Broadcasting, broadcasting, type Subscribing, subscribing } from "./broadcasting.ts";
 import { type Messaging, messaging } from "./messaging.ts";
+import { dropSubscriptions } from "./topic-layer.ts";
 
-export interface CommServer extends Domain, Messaging {
+export interface CommServer extends Domain, Messaging, Subscribing, Pick<Broadcasting, "broadcasts"> {
   readonly agents: Agents;
 }
 
@@ -25,10 +28,15 @@ export async function openCommServer({ store, presence, config, clock, random, l
   maintenance.add(expiredRowsJob(store));
   maintenance.start();
   const { retentionDays, messageRate } = config;
-  const messages = messaging({ store, clock, random, retentionDays, messageRate });
+  const topics = subscribing(random);
+  const messages = messaging({ store, clock, random, retentionDays, messageRate, sources: [topics.subscriptions] });
+  const { broadcasts, jobs } = broadcasting(store, messages);
+  for (const job of [...jobs, forgetAgentsJob(store, retentionDays)]) maintenance.add(job);
   return {
     ...messages,
-    agents: new Agents({ presence, sessionId: sessionName(config.hostSessionId) }),
+    ...topics,
+    broadcasts,
+    agents: new Agents({ presence, sessionId: sessionName(config.hostSessionId), forget: dropSubscriptions }),
     async close() {
       await maintenance.stop();
       await messages.inbox.close();

@@ -1,4 +1,5 @@
 import { packageVersion, type ServerDefinition } from "@mcp-swarm/server";
+import { agentSweeper } from "./agent-retention.ts";
 import { type CommServer, openCommServer } from "./open.ts";
 import { tools } from "./tools/index.ts";
 
@@ -14,5 +15,6 @@ export const definition: ServerDefinition<CommServer> = {
     threads: "conversations, search and what is overdue",
   },
   tools,
+  sweepers: (config) => [agentSweeper(config)],
   open: openCommServer,
 };

@@ -1,7 +1,12 @@
 import { fields, READS } from "@mcp-swarm/server";
 import * as z from "zod";
+import { countInbox } from "../inbox.ts";
+import { sentCount } from "../sending.ts";
 import { agentFull, agentFullTexts, full } from "./agent-schemas.ts";
 import { defineTool } from "./define.ts";
+
+/** An inbox is counted so far. */
+const COUNTED_MAX = 1_000;
 
 export const getAgentStatus = defineTool({
   name: "get_agent_status",
@@ -21,11 +26,19 @@ export const getAgentStatus = defineTool({
       lastSeenAt: z.number().exactOptional(),
       leaseExpiresAt: z.number().exactOptional(),
     }),
+    metrics: z.object({
+      messagesWaiting: z.number(),
+      messagesUnacknowledged: z.number(),
+      deadLetters: z.number(),
+      messagesSent: z.number(),
+      countedUpTo: z.number().exactOptional(),
+    }),
   }),
   untrusted: agentFullTexts,
   async handle({ agents }, { agentId }, { call, caller }) {
     const { agent, live } = await agents.get(call, agentId ?? caller.agentId);
     const { lastSeenAt } = agent;
+    const { ready, due, dead } = await countInbox(call.store, agent.id, COUNTED_MAX);
     return {
       agent: full(agent),
       health: {
@@ -33,6 +46,13 @@ export const getAgentStatus = defineTool({
         processes: live?.processes ?? 0,
         ...(live === undefined ? {} : { since: live.sinceAt, leaseExpiresAt: live.leaseExpiresAt }),
         ...(lastSeenAt === undefined ? {} : { lastSeenAt }),
+      },
+      metrics: {
+        messagesWaiting: ready.count,
+        messagesUnacknowledged: due.count,
+        deadLetters: dead.count,
+        messagesSent: await sentCount(call.store, agent.id),
+        ...(ready.more || due.more || dead.more ? { countedUpTo: COUNTED_MAX } : {}),
       },
     };
   },
