@@ -126,11 +126,13 @@ export interface InboxOptions {
 
 export class Inbox {
   readonly #options: InboxOptions;
+  readonly #sources: readonly InboxSource[];
   /** What this process handed out and nobody acknowledged yet, by key of the delivery, the oldest first. */
   readonly #handedOut = new Map<string, Taken & { readonly agentId: string }>();
 
   constructor(options: InboxOptions) {
     this.#options = options;
+    this.#sources = options.sources ?? [];
   }
 
   /**
@@ -140,16 +142,15 @@ export class Inbox {
    */
   async get(call: Call, input: GetMessages, waiting: Waiting = { waitMs: 0 }): Promise<MessagePage> {
     const agentId = speakAs(call.caller, input.agentId);
-    const sources = this.#options.sources ?? [];
     const reading = { agentId, mark: newId("read", this.#options.random), input };
     let asked = false;
     const outcome = await waitFor({
       store: call.store,
       clock: this.#options.clock,
-      prefixes: [prefixes.inbox(agentId), ...sources.flatMap((source) => source.prefixes)],
+      prefixes: this.prefixes(agentId),
       ...waiting,
       attempt: async () => {
-        for (const source of sources) if (await source.pending(call.store, agentId)) await source.pull(call.store, agentId);
+        await this.pull(call.store, agentId);
         const againInMs = await this.#bringBack(call, agentId);
         for (let race = 0; race < RACES_MAX; race++) {
           const found = await look(call.store, agentId, input);
@@ -194,6 +195,22 @@ export class Inbox {
     });
     for (const { id } of messages) this.#handedOut.delete(deliveryKey(agentId, id));
     return { messages };
+  }
+
+  /** Under these a commit may bring a message. */
+  prefixes(agentId: string): string[] {
+    return [prefixes.inbox(agentId), ...this.#sources.flatMap((source) => source.prefixes)];
+  }
+
+  /** Brings what the agent's topics have for it into its inbox, a bounded number. */
+  async pull(store: Store, agentId: string): Promise<void> {
+    for (const source of this.#sources) if (await source.pending(store, agentId)) await source.pull(store, agentId);
+  }
+
+  /** Whether there may be more for the agent in its topics. */
+  async pending(store: Store, agentId: string): Promise<boolean> {
+    for (const source of this.#sources) if (await source.pending(store, agentId)) return true;
+    return false;
   }
 
   /** What this process handed out and nobody acknowledged comes again at once; for the clean end of the process. */
@@ -262,13 +279,6 @@ export async function countInbox(store: Pick<Store, "scan">, agentId: string, ma
     due: await countRows(store, prefixes.due(agentId), max),
     dead: await countRows(store, prefixes.dead(agentId), max),
   };
-}
-
-/** The messages that would be handed out first, without handing them out. */
-export async function peek(store: Pick<Store, "scan" | "getMany">, agentId: string, limit: number): Promise<MessageRecord[]> {
-  const rows = await store.scan(prefixRange(prefixes.ready(agentId), limit));
-  const messages = await store.getMany(rows.map((row) => messageKey(inboxEntry(row).id)));
-  return messages.flatMap((entry) => (entry ? [entry.value as MessageRecord] : []));
 }
 
 /** Rows to hand out, in order, and where a filter stopped looking. */

@@ -6,11 +6,13 @@ import type { Domain, Host } from "@mcp-swarm/server";
 import { forgetAgentsJob } from "./agent-retention.ts";
 import { Agents } from "./agents.ts";
 import { type Broadcasting, broadcasting, type Subscribing, subscribing } from "./broadcasting.ts";
+import { Channels } from "./channel.ts";
 import { type Messaging, messaging } from "./messaging.ts";
 import { dropSubscriptions } from "./topic-layer.ts";
 
 export interface CommServer extends Domain, Messaging, Subscribing, Pick<Broadcasting, "broadcasts"> {
   readonly agents: Agents;
+  readonly channels: Channels;
 }
 
 export async function openCommServer({ store, presence, config, clock, random, log }: Host): Promise<CommServer> {
@@ -32,8 +34,13 @@ export async function openCommServer({ store, presence, config, clock, random, l
   const messages = messaging({ store, clock, random, retentionDays, messageRate, sources: [topics.subscriptions] });
   const { broadcasts, jobs } = broadcasting(store, messages);
   for (const job of [...jobs, forgetAgentsJob(store, retentionDays)]) maintenance.add(job);
+  const channels = new Channels({
+    ...{ store, clock, inbox: messages.inbox },
+    onError: (error) => log.warn({ err: error }, "New messages were not pushed into the session; they wait in the inbox"),
+  });
   return {
     ...messages,
+    channels,
     ...topics,
     broadcasts,
     agents: new Agents({ presence, sessionId: sessionName(config.hostSessionId), forget: dropSubscriptions }),

@@ -1,6 +1,8 @@
 import { packageVersion, type ServerDefinition } from "@mcp-swarm/server";
 import { agentSweeper } from "./agent-retention.ts";
 import { type CommServer, openCommServer } from "./open.ts";
+import { inboxResource } from "./resources/inbox.ts";
+import { inboxChannel } from "./resources/inbox-channel.ts";
 import { tools } from "./tools/index.ts";
 
 export const definition: ServerDefinition<CommServer> = {
@@ -15,6 +17,8 @@ export const definition: ServerDefinition<CommServer> = {
     threads: "conversations, search and what is overdue",
   },
   tools,
+  resources: [inboxResource],
+  channel: inboxChannel,
   sweepers: (config) => [agentSweeper(config)],
   open: openCommServer,
 };

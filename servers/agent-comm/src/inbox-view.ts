@@ -1,0 +1,48 @@
+/** What waits in an inbox, looked at without handing anything out. */
+import { type Entry, ordered, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
+import { countRows, type InboxCount } from "./inbox-room.ts";
+import { dueAtOf, type InboxEntry, inboxEntry, messageKey, prefixes } from "./message-layer.ts";
+import type { MessageRecord } from "./message-record.ts";
+
+/** The counts of a view stop here. */
+export const VIEWED_MAX = 1_000;
+
+export interface InboxView {
+  /** What would be handed out now: first what is ready, in order, then what is due to come again. At most `limit`. */
+  readonly first: readonly InboxEntry[];
+  readonly unread: InboxCount;
+  /** Handed out or put off, and not due yet. */
+  readonly inFlight: InboxCount;
+  readonly dead: InboxCount;
+  /** When the next of those comes again. */
+  readonly nextDueAt?: number;
+}
+
+/** A bounded look: the counts stop at `VIEWED_MAX`. */
+export async function viewInbox(store: Pick<Store, "scan" | "now">, agentId: string, limit: number): Promise<InboxView> {
+  const due = prefixes.due(agentId);
+  const now = await store.now();
+  const boundary = `${due}${ordered(now + 1)}`;
+  const waiting = await store.scan(prefixRange(due, SCAN_LIMIT_MAX));
+  const [over, later] = [waiting.filter((row) => row.key < boundary), waiting.filter((row) => row.key >= boundary)];
+  const ready = await countRows(store, prefixes.ready(agentId), VIEWED_MAX);
+  const head = await store.scan(prefixRange(prefixes.ready(agentId), limit));
+  const next: Entry | undefined = later[0];
+  return {
+    first: [...head, ...over].slice(0, limit).map(inboxEntry),
+    unread: {
+      count: Math.min(VIEWED_MAX, ready.count + over.length),
+      more: ready.more || ready.count + over.length > VIEWED_MAX,
+    },
+    inFlight: { count: later.length, more: waiting.length === SCAN_LIMIT_MAX },
+    dead: await countRows(store, prefixes.dead(agentId), VIEWED_MAX),
+    ...(next === undefined ? {} : { nextDueAt: dueAtOf(next, agentId) }),
+  };
+}
+
+/** The messages of a view, in its order; what expired since is left out. */
+export async function messagesOf(store: Pick<Store, "getMany">, entries: readonly InboxEntry[]): Promise<MessageRecord[]> {
+  if (entries.length === 0) return [];
+  const found = await store.getMany(entries.map(({ id }) => messageKey(id)));
+  return found.flatMap((entry) => (entry ? [entry.value as MessageRecord] : []));
+}
