@@ -6,7 +6,7 @@ import { lookInto } from "../support/content.ts";
 import { eventually, Host, temporaryFolder } from "../support/host.ts";
 import { freshDatabase } from "../support/postgres.ts";
 import { SERVERS } from "../support/servers.ts";
-import { proofOf, type WriteProof } from "./proofs/index.ts";
+import { proofOf, Recall, type WriteProof } from "./proofs/index.ts";
 
 /** So long that no renewal comes between two looks at the store. */
 const ENV = { SWARM_LEASE_MS: "3600000" };
@@ -30,9 +30,11 @@ describe.each(["sqlite", "postgres"])("on %s", (engine) => {
       expect(writes.filter((name) => !(name in known))).toEqual([]);
       for (const [index, tool] of writes.entries()) {
         const write = JSON.parse(JSON.stringify(known[tool]).replaceAll("@", `w${index}-`)) as WriteProof;
-        for (const [name, args] of write.before) await first.call(name, args);
+        const recall = new Recall();
+        for (const [name, args] of write.before) recall.learn(await first.call(name, recall.fill(args)));
+        await using _ = await known[tool]?.meanwhile?.(store, server);
         const start = JSON.stringify(await look.content());
-        const args = { ...write.args, idempotencyKey: `once only \u{1f511} ${tool}` };
+        const args = { ...recall.fill(write.args), idempotencyKey: `once only \u{1f511} ${tool}` };
 
         const atOnce = await Promise.all(
           Array.from({ length: AT_ONCE }, (_, index) => (index % 2 === 0 ? first : second).try(tool, args)),
@@ -45,7 +47,7 @@ describe.each(["sqlite", "postgres"])("on %s", (engine) => {
 
         const reordered = Object.fromEntries(Object.entries(args).reverse());
         expect((await second.try(tool, reordered)).text, tool).toBe([...texts][0]);
-        const misused = await first.try(tool, { ...write.other, idempotencyKey: args.idempotencyKey });
+        const misused = await first.try(tool, { ...recall.fill(write.other), idempotencyKey: args.idempotencyKey });
         expect(misused, tool).toMatchObject({
           isError: true,
           text: expect.stringMatching(/^invalid_argument: This idempotencyKey was used for another call\.\n/),

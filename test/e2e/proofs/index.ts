@@ -1,9 +1,11 @@
+import { agentComm } from "./agent-comm.ts";
 import type { ServerProof } from "./proof.ts";
 import { taskCoordination } from "./task-coordination.ts";
 
-export type { WriteProof } from "./proof.ts";
+export { Recall, type WriteProof } from "./proof.ts";
 
 const PROOFS: Readonly<Record<string, ServerProof>> = {
+  "agent-comm": agentComm,
   "task-coordination": taskCoordination,
 };
 

@@ -3,17 +3,48 @@ import type { Host } from "../../support/host.ts";
 
 export type ToolCall = readonly [tool: string, args: Record<string, unknown>];
 
+/**
+ * What earlier answers held, for the arguments of later calls: `%lock.fencingToken` stands for what the last answer with a
+ * `lock.fencingToken` had there.
+ */
+export class Recall {
+  readonly #answers: unknown[] = [];
+
+  learn(answer: unknown): void {
+    this.#answers.unshift(answer);
+  }
+
+  fill<T>(args: T): T {
+    if (typeof args === "string" && args.startsWith("%")) return this.#find(args.slice(1).split(".")) as T;
+    if (Array.isArray(args)) return args.map((item) => this.fill(item)) as T;
+    if (typeof args !== "object" || args === null) return args;
+    return Object.fromEntries(Object.entries(args).map(([name, value]) => [name, this.fill(value)])) as T;
+  }
+
+  #find(path: readonly string[]): unknown {
+    for (const answer of this.#answers) {
+      const found = path.reduce((at, step) => (at as Record<string, unknown> | undefined)?.[step], answer);
+      if (found !== undefined) return found;
+    }
+    throw new Error(`No answer had ${path.join(".")}`);
+  }
+}
+
 /** A call of a write tool that succeeds and changes something. `@` makes ids of its own for each test. */
 export interface WriteProof {
   before: readonly ToolCall[];
   args: Record<string, unknown>;
   /** Input of the same tool that means another call. */
   other: Record<string, unknown>;
+  /** Another agent that does its part while the calls are made, until it is disposed. */
+  meanwhile?: (store: string, server: string) => Promise<AsyncDisposable>;
 }
 
 export interface ServerProof {
   /** So that there is something to change: calls before bad ones, by the agent a1. */
   setup: readonly ToolCall[];
+  /** Another agent that does its part in the story, until it is disposed. */
+  meanwhile?: (store: string, server: string) => Promise<AsyncDisposable>;
   /** Calls that make every tool of the server answer once, in order, by the agent `teller`. */
   story: readonly ToolCall[];
   /** Each write tool. */
