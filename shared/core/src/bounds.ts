@@ -3,8 +3,11 @@
 /** Longest id of a task, workflow, agent or lock, in characters. */
 export const ID_MAX = 64;
 
-/** Largest value of one record, in bytes of JSON. */
+/** Largest value that a caller may keep, in bytes of JSON. */
 export const VALUE_BYTES_MAX = 1_048_576;
+
+/** Largest record, in bytes of JSON: a value and what a layer keeps beside it. */
+export const RECORD_BYTES_MAX = VALUE_BYTES_MAX + 4_096;
 
 /** Deepest nesting of caller-supplied JSON. */
 export const JSON_DEPTH_MAX = 32;
