@@ -408,7 +408,9 @@ function whyBusy(lock: LockRecord, { agentId }: Asker): string {
   const { name, holders, waiters } = lock;
   const line = waiters.length === 0 ? "" : `; ${waiters.length} in line`;
   if (holders.length === 0) {
-    return waiters.length === 0 ? `Lock ${name} was not free, and is now.` : `Lock ${name} is the next one's in line${line}.`;
+    return waiters.length === 0
+      ? `Lock ${name} was not free, and is now.`
+      : `Lock ${name} is kept for the first of ${waiters.length} in line.`;
   }
   const own = holders.some((holding) => holding.agentId === agentId) ? " (you, through another process)" : "";
   return `Lock ${name}: ${holdersOf(lock)}${own}${line}.`;
