@@ -19,7 +19,10 @@ export class InProcess {
 
   /** Calls a tool that must succeed. */
   async ask<T>(tool: string, args: Record<string, unknown> = {}): Promise<T> {
-    const result = await this.#mounted.call(tool, args, { caller: this.#caller, signal: AGENT_CALLS, progress: () => {} });
+    const result = await this.#mounted.call(
+      { name: tool, arguments: args },
+      { caller: this.#caller, signal: AGENT_CALLS, progress: () => {} },
+    );
     if (!result.isError) return result.structuredContent as T;
     const [first] = result.content;
     throw new Error(`${tool} was refused: ${first?.type === "text" ? first.text : ""}`);

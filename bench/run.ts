@@ -6,9 +6,12 @@ import { writeFileSync } from "node:fs";
 import { cpus, release, totalmem, type } from "node:os";
 import { join } from "node:path";
 import { definitions } from "./definitions.ts";
+import { fullInbox } from "./full-inbox.ts";
 import { loadTest } from "./load-test.ts";
 import { lockHandOver } from "./lock-hand-over.ts";
 import { messageLatency } from "./message-latency.ts";
+import { messageRate } from "./message-rate.ts";
+import { millionKeys } from "./million-keys.ts";
 import { millionTasks } from "./million-tasks.ts";
 import { postgresClaims } from "./postgres-claims.ts";
 import { type Bench, formatTable, meets, type Row } from "./row.ts";
@@ -30,8 +33,11 @@ const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   "postgres-claims": { title: "Claims on PostgreSQL, without MCP", run: postgresClaims },
   "million-tasks": { title: "A million tasks", run: millionTasks },
   "message-latency": { title: "Messages from process to process", run: messageLatency },
+  "message-rate": { title: "Messages a second", run: messageRate },
+  "full-inbox": { title: "An inbox in which very many messages wait", run: fullInbox },
   "state-mcp": { title: "Values through MCP", run: stateMcp },
   "watch-latency": { title: "Changes of values from process to process", run: watchLatency },
+  "million-keys": { title: "A million keys", run: millionKeys },
   "lock-hand-over": { title: "Locks", run: lockHandOver },
 };
 
