@@ -321,13 +321,13 @@ describe("listen streams", () => {
     const listen = (uris: unknown) => ({ _meta: META, notifications: { resourceSubscriptions: uris } });
     const watches = async (host: RawHost) => {
       const { result } = await host.ask("tools/call", { _meta: META, name: "count_watches", arguments: {} });
-      return (result?.structuredContent as Watches).watches;
+      return (result?.structuredContent as Watches | undefined)?.watches;
     };
     const acknowledged = (host: RawHost, id: number) =>
       host.messages.some(
         ({ method, params }) =>
           method === "notifications/subscriptions/acknowledged" &&
-          (params?._meta as Record<string, unknown>)["io.modelcontextprotocol/subscriptionId"] === id,
+          (params?._meta as Record<string, unknown> | undefined)?.["io.modelcontextprotocol/subscriptionId"] === id,
       );
 
     test("may be cancelled before they are open: nothing is then told and nothing stays watched", async () => {

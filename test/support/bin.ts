@@ -116,7 +116,7 @@ interface Message {
   id?: number | string | null;
   method?: string;
   result?: Record<string, unknown>;
-  error?: { code: number; message: string };
+  error?: { code: number; message: string; data?: Record<string, unknown> };
   params?: Record<string, unknown>;
 }
 
@@ -135,8 +135,10 @@ export class RawHost {
   readonly #listeners = new Set<(message: Message | undefined) => void>();
   readonly #ended: Promise<void>;
 
-  constructor(server: string, env: Record<string, string | undefined>, args: readonly string[] = []) {
-    const child = spawn(process.execPath, [binOf(server), ...args], { env: plainEnv(env), stdio: ["pipe", "pipe", "pipe"] });
+  /** `server`: a server's name, or the file of another one. */
+  constructor(server: string | { file: string }, env: Record<string, string | undefined>, args: readonly string[] = []) {
+    const file = typeof server === "string" ? binOf(server) : server.file;
+    const child = spawn(process.execPath, [file, ...args], { env: plainEnv(env), stdio: ["pipe", "pipe", "pipe"] });
     this.child = child;
     child.stdin.on("error", () => {}); // a server that ended does not read on; `alive` tells
     child.stderr.on("data", (chunk: Buffer) => {

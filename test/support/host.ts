@@ -79,6 +79,8 @@ export interface Subscribed {
   /** Those of the resources that the server agreed to. */
   uris: readonly string[];
   end(): Promise<void>;
+  /** How it ended, when the server can say so. */
+  ended?: Promise<string>;
 }
 
 /** The least of both clients' `Client` that the tests use. */
@@ -176,7 +178,7 @@ async function connect(
     subscribe: async (uris) => {
       if (era === "v2-legacy") return await subscribeEach(v2, uris);
       const stream = await v2.listen({ resourceSubscriptions: [...uris] });
-      return { uris: stream.honoredFilter.resourceSubscriptions ?? [], end: () => stream.close() };
+      return { uris: stream.honoredFilter.resourceSubscriptions ?? [], end: () => stream.close(), ended: stream.closed };
     },
     getServerCapabilities: () => v2.getServerCapabilities(),
     getInstructions: () => v2.getInstructions(),

@@ -5,8 +5,9 @@ import { type Caller, checkAgentId } from "@mcp-swarm/identity";
 import { localhostHostValidation, localhostOriginValidation, toNodeHandler } from "@modelcontextprotocol/node";
 import { createMcpHandler, type McpHttpHandler, type McpServerFactory } from "@modelcontextprotocol/server";
 import { HttpListens } from "./listen-http.ts";
-import { ANONYMOUS, type MountedServer, protocolServer } from "./mount.ts";
+import { ANONYMOUS, type MountedServer } from "./mount.ts";
 import type { SwarmProcess } from "./process.ts";
+import { protocolServer } from "./protocol-server.ts";
 
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 /** How long open requests may take to end when the server stops. */

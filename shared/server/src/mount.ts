@@ -1,17 +1,6 @@
 import { type JsonObject, SwarmError } from "@mcp-swarm/core";
 import { type Caller, fingerprintOf, onceCall } from "@mcp-swarm/identity";
-import {
-  type CallToolResult,
-  CLIENT_CAPABILITIES_META_KEY,
-  type ClientCapabilities,
-  type InputRequiredResult,
-  ProtocolError,
-  ProtocolErrorCode,
-  Server,
-  type ServerCapabilities,
-  type ServerContext,
-  type Tool as ToolDefinition,
-} from "@modelcontextprotocol/server";
+import { type CallToolResult, ProtocolError, ProtocolErrorCode, type Tool as ToolDefinition } from "@modelcontextprotocol/server";
 import * as z from "zod";
 import { answer, attributed, refusal } from "./answer.ts";
 import type { Domain, ServerDefinition } from "./definition.ts";
@@ -20,7 +9,6 @@ import { parseInput } from "./input.ts";
 import type { SwarmProcess } from "./process.ts";
 import type { Resource } from "./resource.ts";
 import type { MountedResources } from "./resources.ts";
-import type { SamplingRound } from "./sampling.ts";
 import { type Sample, SamplePending, type Tool } from "./tool.ts";
 
 /** Which of a server's tools and resources are served. */
@@ -28,6 +16,12 @@ export interface Selection {
   /** Names of toolsets; all when absent. */
   toolsets?: readonly string[];
   readOnly?: boolean;
+}
+
+/** A tool's name and what it is called with. */
+export interface CalledTool {
+  name: string;
+  arguments?: unknown;
 }
 
 /** Where a call comes from, besides its arguments. */
@@ -38,9 +32,6 @@ export interface Origin {
   /** Asks the host's model, when the host offers it. */
   sample?: Sample;
 }
-
-/** How long hosts may keep the list of tools: it is the same for every connection and changes only with the version. */
-const LIST_TTL_MS = 3_600_000;
 
 /** One server in one process: its tools and resources over its domain, whatever carries the calls. */
 export class MountedServer<D extends Domain = Domain> {
@@ -112,13 +103,13 @@ export class MountedServer<D extends Domain = Domain> {
   }
 
   /** Runs a tool. What the tool throws comes back as a result that the model reads; an unknown tool is a protocol error. */
-  async call(name: string, args: unknown, origin: Origin): Promise<CallToolResult> {
+  async call({ name, arguments: args }: CalledTool, origin: Origin): Promise<CallToolResult> {
     const tool = this.#tools.get(name);
     if (!tool) throw new ProtocolError(ProtocolErrorCode.InvalidParams, `Unknown tool: ${name.slice(0, 64)}`);
     try {
       return await this.#run(tool, args, origin);
     } catch (error) {
-      if (error instanceof SamplePending) throw error; // the call is made again with the answer
+      if (error instanceof ProtocolError || error instanceof SamplePending) throw error; // the call is made again with the answer
       return refusal(error, tool.name, this.#process.log);
     }
   }
@@ -189,115 +180,4 @@ function shorten(schema: z.core.JSONSchema.BaseSchema, namedOnly: boolean): void
   for (const name of Object.keys(schema.properties ?? {})) {
     if (schema.properties && !schema.required?.includes(name)) schema.properties[name] = {};
   }
-}
-
-/** What carries one connection (stdio) or one request (HTTP), as far as a protocol server must know. */
-export interface Carrier {
-  /** Who is at the other end. */
-  callerOf(headers: Headers | undefined): Caller;
-  /** Whether the other end can be told of changes: over HTTP in the 2025 protocol nothing lasts beyond a request. */
-  readonly canSubscribe: boolean;
-  /** What this connection has besides, and what the model reads about it. */
-  readonly capabilities?: ServerCapabilities;
-  readonly instructions?: string;
-  /** What a host of the 2025 protocol subscribes with; the later one's listen streams are the carrier's own business. */
-  readonly subscriptions?: { add(uri: string): Promise<void>; remove(uri: string): Promise<void> };
-}
-
-/** A protocol server for one connection (stdio) or one request (HTTP). */
-export function protocolServer<D extends Domain>(mounted: MountedServer<D>, carrier: Carrier): Server {
-  const { name, title, version, instructions } = mounted.definition;
-  const resources = mounted.hasResources ? { resources: carrier.canSubscribe ? { subscribe: true } : {} } : {};
-  const server = new Server(
-    { name: `mcp-swarm-${name}`, title, version },
-    {
-      capabilities: { tools: {}, ...resources, ...carrier.capabilities },
-      instructions: carrier.instructions ? `${instructions}\n\n${carrier.instructions}` : instructions,
-      cacheHints: {
-        "tools/list": { ttlMs: LIST_TTL_MS, cacheScope: "public" },
-        "server/discover": { ttlMs: LIST_TTL_MS, cacheScope: "public" },
-        "resources/templates/list": { ttlMs: LIST_TTL_MS, cacheScope: "public" },
-        "resources/list": { ttlMs: 0, cacheScope: "private" },
-        "resources/read": { ttlMs: 0, cacheScope: "private" },
-      },
-    },
-  );
-  server.setRequestHandler("tools/list", () => mounted.list());
-  server.setRequestHandler("tools/call", async ({ params }, context) => {
-    const token = context.mcpReq._meta?.progressToken;
-    let progress = 0;
-    const origin: Origin = {
-      caller: carrier.callerOf(context.http?.req?.headers),
-      signal: context.mcpReq.signal,
-      progress: (message) => {
-        if (token === undefined) return;
-        progress += 1;
-        // a caller that is gone is told nothing: its signal ends the call
-        context.mcpReq
-          .notify({ method: "notifications/progress", params: { progressToken: token, progress, message } })
-          .catch(() => {});
-      },
-    };
-    const call = (sample?: Sample) => mounted.call(params.name, params.arguments, sample ? { ...origin, sample } : origin);
-    const { envelope } = context.mcpReq;
-    if (envelope)
-      return (envelope as Envelope)[CLIENT_CAPABILITIES_META_KEY]?.sampling ? await callAgain(call, context) : await call();
-    if (!server.getClientCapabilities()?.sampling) return await call();
-    const { askingSample } = await import("./sampling.ts");
-    const { requestSampling, signal } = context.mcpReq;
-    return await call(askingSample((asked, options) => requestSampling(asked, options), signal));
-  });
-  if (mounted.hasResources) serveResources(server, mounted, carrier);
-  return server;
-}
-
-/** What a request of revision 2026-07-28 says of its host, as far as it matters here. */
-interface Envelope {
-  readonly [CLIENT_CAPABILITIES_META_KEY]?: ClientCapabilities;
-}
-
-/** One try of a call whose host is asked by answering what the call still needs (revision 2026-07-28). */
-async function callAgain(
-  call: (sample: Sample) => Promise<CallToolResult>,
-  { mcpReq }: ServerContext,
-): Promise<CallToolResult | InputRequiredResult> {
-  const { samplingRound } = await import("./sampling.ts");
-  const round: SamplingRound = samplingRound(mcpReq.requestState(), mcpReq.inputResponses);
-  try {
-    const result = await call(round.sample);
-    return round.needed() ?? result;
-  } catch (error) {
-    const needed = round.needed();
-    if (needed) return needed;
-    throw error;
-  }
-}
-
-function serveResources<D extends Domain>(server: Server, mounted: MountedServer<D>, carrier: Carrier): void {
-  const readerOf = (context: ServerContext) => ({
-    caller: carrier.callerOf(context.http?.req?.headers),
-    signal: context.mcpReq.signal,
-  });
-  server.setRequestHandler("resources/templates/list", async () => (await mounted.resources()).templates());
-  server.setRequestHandler("resources/list", async ({ params }, context) =>
-    (await mounted.resources()).list(params?.cursor, readerOf(context)),
-  );
-  server.setRequestHandler("resources/read", async ({ params }, context) =>
-    (await mounted.resources()).read(params.uri, readerOf(context)),
-  );
-  const subscriptions = () => {
-    if (carrier.subscriptions) return carrier.subscriptions;
-    throw new ProtocolError(
-      ProtocolErrorCode.MethodNotFound,
-      "Over HTTP this revision of the protocol has no connection here that could be told of changes. Read the resource again, use revision 2026-07-28 (subscriptions/listen), or mount the server over stdio.",
-    );
-  };
-  server.setRequestHandler("resources/subscribe", async ({ params }) => {
-    await subscriptions().add(params.uri);
-    return {};
-  });
-  server.setRequestHandler("resources/unsubscribe", async ({ params }) => {
-    await subscriptions().remove(params.uri);
-    return {};
-  });
 }

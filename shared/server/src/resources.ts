@@ -12,7 +12,7 @@ import {
 } from "@modelcontextprotocol/server";
 import { ANSWER_BYTES_MAX, attributed, foreseen } from "./answer.ts";
 import type { Log } from "./log.ts";
-import type { Origin } from "./mount.ts";
+import { ANONYMOUS, type Origin } from "./mount.ts";
 import type { Ground } from "./process.ts";
 import type { Resource, ResourceContext } from "./resource.ts";
 import { ResourceWatch } from "./resource-watch.ts";
@@ -168,7 +168,8 @@ export class MountedResources<D> {
 
   async #context({ caller, signal }: Reader): Promise<{ domain: D; context: ResourceContext }> {
     const domain = await this.#domain();
-    const { store } = await this.#ground();
+    const { store, presence } = await this.#ground();
+    if (caller.agentId !== ANONYMOUS) await presence.touch(caller);
     return { domain, context: { call: plainCall(store, caller), caller, signal } };
   }
 

@@ -1,11 +1,14 @@
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import {
   type CreateMessageRequestParamsBase,
+  createRequestStateCodec,
   type InputRequiredResult,
   inputRequired,
   inputResponse,
+  ProtocolError,
+  ProtocolErrorCode,
+  type ServerContext,
 } from "@modelcontextprotocol/server";
-import * as z from "zod";
 import { type Sample, SamplePending, type SampleRequest } from "./tool.ts";
 
 /** Most prompts that one call puts to the host's model; further ones are not answered. */
@@ -35,68 +38,79 @@ export function askingSample(
   };
 }
 
-/** What a host answered so far, by the hash of the prompt; null where it did not. */
-const answers = z.record(z.string().regex(/^[0-9a-f]{16}$/), z.string().max(SAMPLE_CHARS_MAX).nullable());
-const state = z.strictObject({ answers, asked: z.array(z.string()).max(SAMPLES_MAX) });
+/** What a host was asked and has answered so far, by the hash of the prompt; null where it did not answer. */
+interface SamplingState {
+  /** Which call it belongs to. */
+  call: string;
+  answers: Record<string, string | null>;
+  asked: string[];
+}
+
+/** How long a host may take for its answers before the call begins anew. */
+const ROUND_SECONDS_MAX = 600;
+
+/** Seals what travels with the host between two tries; a server that was started anew takes none of the old ones. */
+const codec = createRequestStateCodec<SamplingState>({ key: randomBytes(32), ttlSeconds: ROUND_SECONDS_MAX });
 
 /** One more try of a call, with the answers that the host gave so far. */
 export interface SamplingRound {
   readonly sample: Sample;
   /** What the host must be asked before the call can be answered, if anything. */
-  needed(): InputRequiredResult | undefined;
+  needed(): Promise<InputRequiredResult | undefined>;
 }
 
 /**
  * Sampling in the 2026-07-28 protocol, hidden from the handler: it runs until it needs an answer, and from the beginning when the
- * answer is there. So it is for tools that only read. What was asked and answered travels with the host in `requestState`, which
- * needs no seal: every answer in it is the host's own to make.
+ * answer is there. So it is for tools that only read. `call`: all that makes this call another than others; what was asked and
+ * answered for it travels with the host, sealed.
+ * @throws ProtocolError for a `requestState` that is not of this call, or too old
  */
-export function samplingRound(requestState: unknown, responses: unknown): SamplingRound {
-  const before = read(requestState);
-  const known = new Map(Object.entries(before.answers));
-  for (const key of before.asked) {
-    const response = inputResponse(responses as Parameters<typeof inputResponse>[0], key);
+export async function samplingRound(
+  call: { tool: string; args: unknown; agentId: string },
+  context: ServerContext,
+): Promise<SamplingRound> {
+  const callHash = hash([call.tool, call.agentId, JSON.stringify(call.args)]);
+  const before = await opened(context, callHash);
+  const known = new Map(Object.entries(before?.answers ?? {}));
+  for (const key of before?.asked ?? []) {
+    const response = inputResponse(context.mcpReq.inputResponses, key);
     known.set(key, response.kind === "sampling" ? (textOf(response.result) ?? null) : null);
   }
   const needed = new Map<string, SampleRequest>();
   return {
     sample(request) {
-      const key = keyOf(request);
+      const key = hash([request.system ?? "", request.prompt, `${request.maxTokens}`]);
       const answer = known.get(key);
       if (answer !== undefined) return Promise.resolve(answer ?? undefined);
       if (!needed.has(key) && known.size + needed.size >= SAMPLES_MAX) return Promise.resolve(undefined);
       if (!fits(request)) return Promise.resolve(undefined);
       needed.set(key, request);
-      const pending = Promise.reject(new SamplePending("The host's model must be asked first."));
-      pending.catch(() => {}); // a handler that asks for two things at once awaits only one of them
-      return pending;
+      return Promise.reject(new SamplePending("The host's model must be asked first."));
     },
-    needed() {
+    async needed() {
       if (needed.size === 0) return undefined;
       return inputRequired({
         inputRequests: Object.fromEntries([...needed].map(([key, of]) => [key, inputRequired.createMessage(paramsOf(of))])),
-        requestState: JSON.stringify({ answers: Object.fromEntries(known), asked: [...needed.keys()] }),
+        requestState: await codec.mint({ call: callHash, answers: Object.fromEntries(known), asked: [...needed.keys()] }),
       });
     },
   };
 }
 
-function read(requestState: unknown): z.infer<typeof state> {
-  const parsed = typeof requestState === "string" ? state.safeParse(json(requestState)) : undefined;
-  if (parsed?.success && Object.keys(parsed.data.answers).length <= SAMPLES_MAX) return parsed.data;
-  return { answers: {}, asked: [] }; // none yet, or none of ours: the host is asked anew
+/** What `needed` sealed for this call; undefined at its first try. */
+async function opened(context: ServerContext, call: string): Promise<SamplingState | undefined> {
+  const sealed = context.mcpReq.requestState<unknown>();
+  if (sealed === undefined) return undefined;
+  const state = typeof sealed === "string" ? await codec.verify(sealed, context).catch(() => undefined) : undefined;
+  if (state?.call === call) return state;
+  throw new ProtocolError(
+    ProtocolErrorCode.InvalidParams,
+    "The requestState is not of this call, or too old. Make the call anew, without it.",
+  );
 }
 
-function json(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-function keyOf({ system = "", prompt, maxTokens }: SampleRequest): string {
-  return createHash("sha256").update(`${maxTokens}\0${system}\0${prompt}`).digest("hex").slice(0, 16);
+function hash(parts: readonly string[]): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16);
 }
 
 function fits({ system = "", prompt }: SampleRequest): boolean {

@@ -3,8 +3,9 @@ import type { Caller } from "@mcp-swarm/identity";
 import type { Server, Transport } from "@modelcontextprotocol/server";
 import { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio";
 import { LISTENS_MAX, ListeningTransport } from "./listen-stdio.ts";
-import { type Carrier, type MountedServer, protocolServer } from "./mount.ts";
+import type { MountedServer } from "./mount.ts";
 import type { SwarmProcess } from "./process.ts";
+import { type Carrier, protocolServer } from "./protocol-server.ts";
 import type { Subscriptions } from "./subscriptions.ts";
 
 /** What a host that has channels looks for, and sends nothing of its own about. */
