@@ -138,6 +138,32 @@ export class ChangeLog {
   }
 
   /**
+   * What differs when something changed under a key or prefix, for whoever looks again and again: the revision of the last
+   * change seen. Changes of other keys are read once and make no difference.
+   */
+  versions(
+    call: Pick<Call, "store" | "caller">,
+    input: SpaceInput & Watched,
+  ): { prefixes: string[]; version(): Promise<string> } {
+    const { store } = call;
+    const space = this.#scopes.space(call.caller, input);
+    const watched = checkWatched(input);
+    let seen: { upTo: number; version: number } | undefined;
+    return {
+      prefixes: [keys.logPrefix(space)],
+      async version() {
+        const revision = revisionOf(await store.get(keys.revision(space)));
+        seen ??= { upTo: revision, version: revision };
+        if (seen.upTo < revision) {
+          const changed = await lastChange(store, space, watched, seen.upTo, revision);
+          seen = { upTo: revision, version: changed ?? seen.version };
+        }
+        return String(seen.version);
+      },
+    };
+  }
+
+  /**
    * Changes of a key or prefix, behind `fromRev` (now when absent), for an agent that reads them at its own pace.
    * @throws SwarmError limit_exceeded, invalid_argument
    */
@@ -316,6 +342,27 @@ async function read(store: Reader, space: Space, watched: Watched, from: Positio
     return more ? { rev: last.rev - 1, skip: last.index + 1 } : { rev: last.rev, skip: 0 };
   };
   return { space, changes, revision: Math.max(revision, rev), next: nextAfter(found.length), nextAfter };
+}
+
+/** The revision of the last change behind `after`; when the log does not go back so far, there may have been one. */
+async function lastChange(
+  store: Reader,
+  space: Space,
+  watched: Watched,
+  after: number,
+  upTo: number,
+): Promise<number | undefined> {
+  let last: number | undefined;
+  let rev = after;
+  for (let page = 0; page < LOG_PAGES_MAX && rev < upTo; page++) {
+    const rows = await store.scan(logRange(space, rev, Math.min(SCAN_LIMIT_MAX, upTo - rev)));
+    if (rows[0] === undefined || logRevision(space, rows[0].key) !== rev + 1) return upTo;
+    for (const entry of rows) {
+      rev = logRevision(space, entry.key);
+      if ((entry.value as LoggedRevision).changes.some(({ key }) => isWatched(watched, key))) last = rev;
+    }
+  }
+  return rev < upTo ? upTo : last;
 }
 
 function isWatched({ key, prefix }: Watched, of: string): boolean {

@@ -1,5 +1,7 @@
 import { packageVersion, type ServerDefinition } from "@mcp-swarm/server";
 import { openStateServer, type StateServer } from "./open.ts";
+import { stateResource } from "./resources/state.ts";
+import { stateSweepers } from "./state-retention.ts";
 import { tools } from "./tools/index.ts";
 
 export const definition: ServerDefinition<StateServer> = {
@@ -14,5 +16,7 @@ export const definition: ServerDefinition<StateServer> = {
     context: "what an agent must know, within a budget",
   },
   tools,
+  resources: [stateResource],
+  sweepers: stateSweepers,
   open: openStateServer,
 };

@@ -142,7 +142,18 @@ export function spaceName({ scope, scopeId }: Space): string {
   return scopeId === undefined ? scope : `${scope}:${scopeId}`;
 }
 
-/** The address of a key, or with a "/" at its end of all keys below it, as a resource. */
-export function stateUri(space: Space, key: string): string {
-  return `state://${spaceName(space).replaceAll("/", "%2F")}/${key}`;
+/** The address of a key, or of all keys that begin with a prefix, as a resource. */
+export function stateUri(space: Space, { key, prefix = "" }: { key?: string; prefix?: string }): string {
+  return `state://${spaceName(space).replaceAll("/", "%2F")}/${key ?? `${prefix}*`}`;
+}
+
+/** A space by its name in an address. What it names is checked like any input. */
+export function spaceInputOf(name: string): SpaceInput {
+  const colon = name.indexOf(":");
+  const scope = colon < 0 ? name : name.slice(0, colon);
+  const known = SCOPES.find((one) => one === scope);
+  if (known !== undefined) return { scope: known, scopeId: colon < 0 ? undefined : name.slice(colon + 1) };
+  throw new SwarmError("invalid_argument", "The address names no scope.", {
+    hint: "Use state://global/<key>, or session:<id>, agent:<id>, workflow:<id> in the place of global.",
+  });
 }

@@ -7,5 +7,5 @@ export function subscriptionView({ subscription }: { subscription: Subscription 
   subscription: z.input<ReturnType<typeof schema>>;
 } {
   const { agentId: _, ...shown } = subscription;
-  return { subscription: { ...shown, uri: stateUri(subscription, subscription.key ?? subscription.prefix ?? "") } };
+  return { subscription: { ...shown, uri: stateUri(subscription, subscription) } };
 }
