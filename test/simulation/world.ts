@@ -177,6 +177,7 @@ export class World {
       get: (key) => read(() => store.get(key)),
       getMany: (keys) => read(() => store.getMany(keys)),
       scan: (range) => read(() => store.scan(range)),
+      search: (query) => read(() => store.search(query)),
       now: () => read(() => store.now()),
       watch: (prefix, wake) => store.watch(prefix, () => actor.process.alive && wake()),
       keyv: (namespace) => store.keyv(namespace),

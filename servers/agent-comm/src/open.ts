@@ -7,11 +7,15 @@ import { forgetAgentsJob } from "./agent-retention.ts";
 import { Agents } from "./agents.ts";
 import { type Broadcasting, broadcasting, type Subscribing, subscribing } from "./broadcasting.ts";
 import { Channels } from "./channel.ts";
+import { MessageSearch } from "./message-search.ts";
 import { type Messaging, messaging } from "./messaging.ts";
+import { Threads } from "./threads.ts";
 import { dropSubscriptions } from "./topic-layer.ts";
 
 export interface CommServer extends Domain, Messaging, Subscribing, Pick<Broadcasting, "broadcasts"> {
   readonly agents: Agents;
+  readonly threads: Threads;
+  readonly search: MessageSearch;
   readonly channels: Channels;
 }
 
@@ -30,7 +34,7 @@ export async function openCommServer({ store, presence, config, clock, random, l
   maintenance.add(expiredRowsJob(store));
   maintenance.start();
   const { retentionDays, messageRate } = config;
-  const topics = subscribing(random);
+  const topics = subscribing({ clock, random });
   const messages = messaging({ store, clock, random, retentionDays, messageRate, sources: [topics.subscriptions] });
   const { broadcasts, jobs } = broadcasting(store, messages);
   for (const job of [...jobs, forgetAgentsJob(store, retentionDays)]) maintenance.add(job);
@@ -43,6 +47,8 @@ export async function openCommServer({ store, presence, config, clock, random, l
     channels,
     ...topics,
     broadcasts,
+    threads: new Threads(),
+    search: new MessageSearch(),
     agents: new Agents({ presence, sessionId: sessionName(config.hostSessionId), forget: dropSubscriptions }),
     async close() {
       await maintenance.stop();

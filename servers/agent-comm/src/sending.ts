@@ -15,7 +15,9 @@ import {
   PRIORITY_DEFAULT,
   rootOf,
 } from "./message-record.ts";
+import { indexText } from "./message-search.ts";
 import { type Bucket, take } from "./rate.ts";
+import { indexThread } from "./threads.ts";
 
 /** What a sender says of a message, whoever it goes to. */
 export interface NewMessage {
@@ -164,6 +166,8 @@ export class Sending {
       keptUntil: expiresAt ?? Math.max(deliverAt, ackBy ?? 0) + this.#options.retentionMs,
     };
     putMessage(tx, message);
+    indexThread(tx, message);
+    indexText(tx, message);
     return message;
   }
 }

@@ -45,6 +45,7 @@ function counted(store: MemoryStore): { store: Store; touched: () => number } {
       get: async (key) => one(await store.get(key)),
       getMany: async (keys) => several(await store.getMany(keys)),
       scan: async (range) => several(await store.scan(range)),
+      search: async (query) => several(await store.search(query)),
       watch: (prefix, wake) => store.watch(prefix, wake),
       now: () => store.now(),
       keyv: (namespace) => store.keyv(namespace),

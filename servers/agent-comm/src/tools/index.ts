@@ -6,6 +6,7 @@ import { getAgentConfiguration } from "./get-agent-configuration.ts";
 import { getAgentStatus } from "./get-agent-status.ts";
 import { getMessage } from "./get-message.ts";
 import { getMessages } from "./get-messages.ts";
+import { getThread } from "./get-thread.ts";
 import { listAgents } from "./list-agents.ts";
 import { listDeadLetters } from "./list-dead-letters.ts";
 import { listSubscriptions } from "./list-subscriptions.ts";
@@ -14,6 +15,7 @@ import { markOverdue } from "./mark-overdue.ts";
 import { redeliverMessages } from "./redeliver-messages.ts";
 import { registerAgent } from "./register-agent.ts";
 import { requestReply } from "./request-reply.ts";
+import { searchMessages } from "./search-messages.ts";
 import { sendMessage } from "./send-message.ts";
 import { subscribe } from "./subscribe.ts";
 import { unregisterAgent } from "./unregister-agent.ts";
@@ -43,4 +45,6 @@ export const tools: readonly Tool<CommServer>[] = [
   listSubscriptions,
   unsubscribe,
   listTopics,
+  getThread,
+  searchMessages,
 ];
