@@ -18,28 +18,30 @@ export interface CommOptions {
   process: number;
   remote?: boolean;
   inboxMax?: number;
+  messageRate?: number;
+  retentionDays?: number;
 }
 
 const READS_MAX = 200;
 const PER_READ = 25;
-/** No test here is about the rate. */
+/** Few tests are about the rate. */
 const MESSAGE_RATE = 60_000_000;
 
 export async function commOn(
   store: Store,
   clock: ManualClock,
   agentId: string,
-  { inboxMax, ...options }: CommOptions,
+  { inboxMax, messageRate = MESSAGE_RATE, retentionDays = 7, ...options }: CommOptions,
 ): Promise<CommProcess> {
   const agent = await agentOn(store, clock, agentId, options);
   const random = seededRandom(options.process);
-  const topics = subscribing(random);
+  const topics = subscribing({ clock, random });
   const messages = messaging({
     store,
     clock,
     random,
-    retentionDays: 7,
-    messageRate: MESSAGE_RATE,
+    retentionDays,
+    messageRate,
     sources: [topics.subscriptions],
     inboxMax,
   });
