@@ -15,11 +15,16 @@ const SUITE = join(ROOT, "node_modules", ".bin", "conformance");
  */
 const NOT_OFFERED: readonly { what: RegExp; why: string }[] = [
   { what: /^prompts-/, why: "no prompts" },
-  { what: /^resources-/, why: "no resources" },
-  { what: /^completion-complete$/, why: "no prompts or resources to complete arguments of" },
+  { what: /^resources-read-binary$/, why: "resources are JSON" },
+  { what: /^resources-(un)?subscribe$/, why: "over HTTP the 2025 protocol has no connection here that could be told of changes" },
+  { what: /^completion-complete$/, why: "arguments of prompts and resources are not completed" },
   { what: /^(logging-set-level|tools-call-with-logging)$/, why: "the log goes to stderr, never to the host" },
-  { what: /^(elicitation-|tools-call-(elicitation|sampling)$)/, why: "a server asks its host nothing" },
-  { what: /^input-required-result-/, why: "a server asks its host nothing" },
+  { what: /^(elicitation-|tools-call-elicitation$)/, why: "a server asks its host's user nothing" },
+  { what: /^tools-call-sampling$/, why: "over HTTP the 2025 protocol has no connection here over which a host could be asked" },
+  {
+    what: /^input-required-result-(basic-elicitation|basic-list-roots|multiple-input-requests|non-tool-request|request-state|result-type)$/,
+    why: "a server asks its host for a sample of its model and nothing else",
+  },
   { what: /^tools-call-(image|audio|embedded-resource|mixed-content)$/, why: "answers are structured data and the same as text" },
   { what: /^json-schema-2020-12$/, why: "wants a hand-written input schema; not scored yet" },
   { what: /^http-custom-header-server-validation$/, why: "no tool takes input from headers" },
@@ -28,12 +33,23 @@ const NOT_OFFERED: readonly { what: RegExp; why: string }[] = [
     what: /^server-stateless\/.*-(undeclared-capability|missing-capability-http-400)$/,
     why: "no tool needs a capability of its host",
   },
-  { what: /^caching\/.*-(prompts|resources|resources-templates)-list-caching-hints$/, why: "no prompts or resources" },
+  { what: /^caching\/.*-prompts-list-caching-hints$/, why: "no prompts" },
 ];
 
-/** Scenarios that call tools by name: they run against the fixture. */
+/** What the suite asks of servers that offer resources; not all do. */
+const WANTS_RESOURCES: readonly { what: RegExp; why: string }[] = [
+  { what: /^resources-list$/, why: "no resources" },
+  { what: /^caching\/.*-(resources|resources-templates)-list-caching-hints$/, why: "no resources" },
+];
+
+/** Scenarios that ask for tools and resources by name: they run against the fixture. */
 const WANTS_FIXTURE: readonly { what: RegExp; why: string }[] = [
   { what: /^tools-call-(simple-text|error|with-progress)$/, why: "calls a tool of the fixture" },
+  {
+    what: /^input-required-result-(basic-sampling|capability-check|multi-round|tampered-state)$/,
+    why: "calls a tool of the fixture",
+  },
+  { what: /^resources-(read-text|templates-read)$/, why: "reads a resource of the fixture" },
   {
     what: /^server-stateless\/.*-(no-independent-requests-on-stream|no-log-without-loglevel)$/,
     why: "calls a tool of the fixture",
@@ -52,7 +68,28 @@ const MUST_PASS: Record<string, readonly string[]> = {
     "sep-2164-resource-not-found",
   ],
 };
-const FIXTURE_MUST_PASS = ["tools-call-simple-text", "tools-call-error", "tools-call-with-progress"];
+const FIXTURE_MUST_PASS: Record<string, readonly string[]> = {
+  "2025-11-25": [
+    "tools-call-simple-text",
+    "tools-call-error",
+    "tools-call-with-progress",
+    "resources-list",
+    "resources-read-text",
+    "resources-templates-read",
+  ],
+  "2026-07-28": [
+    "tools-call-simple-text",
+    "tools-call-error",
+    "tools-call-with-progress",
+    "resources-list",
+    "resources-read-text",
+    "resources-templates-read",
+    "input-required-result-basic-sampling",
+    "input-required-result-capability-check",
+    "input-required-result-multi-round",
+    "input-required-result-tampered-state",
+  ],
+};
 
 interface Check {
   id: string;
@@ -75,15 +112,33 @@ async function conformance(url: string, revision: string, folder: string): Promi
   return scenarios;
 }
 
-const targets: Record<string, { start(store: string): Promise<HttpServerProcess>; fixture: boolean }> = {
+interface Target {
+  start(store: string): Promise<HttpServerProcess>;
+  fixture: boolean;
+  offersResources(): Promise<boolean>;
+}
+
+async function offersResources(server: string): Promise<boolean> {
+  const { definition } = (await import(join(ROOT, "servers", server, "src", "server.ts"))) as {
+    definition: { resources?: readonly unknown[] };
+  };
+  return (definition.resources?.length ?? 0) > 0;
+}
+
+const targets: Record<string, Target> = {
   "the fixture server": {
     start: (store) => startHttp([join(import.meta.dirname, "fixture-server.ts"), "--http", "0"], { SWARM_STORE: store }),
     fixture: true,
+    offersResources: async () => true,
   },
   ...Object.fromEntries(
     SERVERS.map((server) => [
       server,
-      { start: (store: string) => startServerHttp(server, { SWARM_STORE: store }), fixture: false },
+      {
+        start: (store: string) => startServerHttp(server, { SWARM_STORE: store }),
+        fixture: false,
+        offersResources: () => offersResources(server),
+      },
     ]),
   ),
 };
@@ -97,7 +152,12 @@ describe.each(Object.keys(targets))("%s", (name) => {
     await using serving = await target.start(folder.store);
     const scenarios = await conformance(serving.url, revision, folder.path);
 
-    const allowed = target.fixture ? NOT_OFFERED : [...NOT_OFFERED, ...WANTS_FIXTURE];
+    const fixtureMustPass = target.fixture ? (FIXTURE_MUST_PASS[revision] ?? []) : [];
+    const allowed = [
+      ...NOT_OFFERED,
+      ...(target.fixture ? [] : WANTS_FIXTURE),
+      ...((await target.offersResources()) ? [] : WANTS_RESOURCES),
+    ];
     const used = new Set<RegExp>();
     const surprises: string[] = [];
     for (const [scenario, checks] of scenarios) {
@@ -109,10 +169,10 @@ describe.each(Object.keys(targets))("%s", (name) => {
       }
     }
     expect(surprises).toEqual([]);
-    for (const scenario of [...(MUST_PASS[revision] ?? []), ...(target.fixture ? FIXTURE_MUST_PASS : [])]) {
+    for (const scenario of [...(MUST_PASS[revision] ?? []), ...fixtureMustPass]) {
       expect(scenarios.has(scenario), scenario).toBe(true);
     }
-    for (const scenario of target.fixture ? FIXTURE_MUST_PASS : []) {
+    for (const scenario of fixtureMustPass) {
       expect(scenarios.get(scenario)?.filter(({ status }) => status === "SUCCESS").length, scenario).toBeGreaterThan(0);
     }
     // what is excused and did not fail, though the revision has it, is no longer true
