@@ -1,6 +1,6 @@
 /** Topics, subscriptions and broadcasts of one process, put together around its messages. */
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
-import type { Random } from "@mcp-swarm/core";
+import type { Clock, Random } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import { Broadcasts } from "./broadcast.ts";
 import { FanOuts } from "./fan-out.ts";
@@ -20,9 +20,9 @@ export interface Broadcasting {
   readonly jobs: readonly MaintenanceJob[];
 }
 
-export function subscribing(random: Random): Subscribing {
+export function subscribing(options: { clock: Clock; random: Random }): Subscribing {
   const topics = new Topics();
-  return { topics, subscriptions: new Subscriptions({ topics, random }) };
+  return { topics, subscriptions: new Subscriptions({ topics, ...options }) };
 }
 
 export function broadcasting(store: Store, { sending, room }: Pick<Messaging, "sending" | "room">): Broadcasting {

@@ -3,7 +3,7 @@
  * and moves its cursors, in one transaction: so nothing is lost or comes twice however often it dies, and acknowledging,
  * redelivery and dead letters are those of any message.
  */
-import { newId, type Random, SwarmError } from "@mcp-swarm/core";
+import { type Clock, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, speakAs } from "@mcp-swarm/identity";
 import { type Entry, ordered, prefixRange, type Rev, type Store, type Transaction } from "@mcp-swarm/store";
 import type { InboxSource } from "./inbox.ts";
@@ -66,10 +66,12 @@ interface Pulled {
 
 export class Subscriptions implements InboxSource {
   readonly #topics: Topics;
+  readonly #clock: Clock;
   readonly #random: Random;
 
-  constructor({ topics, random }: { topics: Topics; random: Random }) {
+  constructor({ topics, clock, random }: { topics: Topics; clock: Clock; random: Random }) {
     this.#topics = topics;
+    this.#clock = clock;
     this.#random = random;
   }
 
@@ -148,9 +150,10 @@ export class Subscriptions implements InboxSource {
   /** One scan for an agent without subscriptions; else one more read, of the topics' records. */
   async pending(store: Store, agentId: string): Promise<boolean> {
     const { entries, heads } = await this.#read(store, agentId);
-    return entries
-      .map(subscriptionOf)
-      .some((one) => topicsOf(one, heads).some((topic) => topic.last > cursorIn(one, topic).seen));
+    return entries.some((entry) => {
+      const one = subscriptionOf(entry);
+      return this.#ends(entry) || topicsOf(one, heads).some((topic) => topic.last > cursorIn(one, topic).seen);
+    });
   }
 
   async pull(store: Store, agentId: string): Promise<void> {
@@ -163,6 +166,11 @@ export class Subscriptions implements InboxSource {
       });
       if (!pulled.more) return;
     }
+  }
+
+  /** Whether it is time to renew a subscription. Half of weeks is left then: the process's own clock will do. */
+  #ends({ expiresAt = Number.POSITIVE_INFINITY }: Entry): boolean {
+    return expiresAt - this.#clock.now() < SUBSCRIPTION_MS / 2;
   }
 
   /** The agent's subscriptions and the records of the topics they are about. */
@@ -214,7 +222,6 @@ export class Subscriptions implements InboxSource {
     const wanted = new Set<string>();
     let passed = 0;
     let more = false;
-    const now = entries.length === 0 ? 0 : await store.now();
     for (const entry of entries) {
       const subscription = subscriptionOf(entry);
       const cursors: { [topic: string]: TopicCursor } = {};
@@ -256,8 +263,7 @@ export class Subscriptions implements InboxSource {
         const before = subscription.cursors[name];
         return before?.seen !== seen || before.topic !== topic;
       });
-      const ends = entry.expiresAt !== undefined && entry.expiresAt - now < SUBSCRIPTION_MS / 2;
-      if (!moved && !ends) continue;
+      if (!moved && !this.#ends(entry)) continue;
       const next = { ...subscription, cursors, missed: subscription.missed + missed };
       steps.push({ key: entry.key, rev: entry.rev, next, messages });
     }
