@@ -3,6 +3,8 @@ import { LeaseKeeper, Maintenance } from "@mcp-swarm/coordination";
 import { deriveAgentId } from "@mcp-swarm/identity";
 import { commonGitDirectory, type Domain, type Host } from "@mcp-swarm/server";
 import { ChangeLog } from "./changes.ts";
+import { Contexts } from "./context.ts";
+import { valueSources } from "./context-values.ts";
 import { Leaders } from "./leaders.ts";
 import { Locks } from "./locks.ts";
 import { Reservations } from "./reservations.ts";
@@ -17,6 +19,7 @@ export interface StateServer extends Domain {
   readonly locks: Locks;
   readonly leaders: Leaders;
   readonly reservations: Reservations;
+  readonly contexts: Contexts;
 }
 
 export async function openStateServer({ store, config, clock, random, log }: Host): Promise<StateServer> {
@@ -45,6 +48,7 @@ export async function openStateServer({ store, config, clock, random, log }: Hos
   const values = new Values({ scopes, keepDeletedMs: keepDeletedMs(config.retentionDays) });
   const changes = new ChangeLog({ scopes, clock, random });
   for (const job of stateJobs(store, values)) maintenance.add(job);
+  const contexts = new Contexts({ values: (call, places) => valueSources(values, call, places) });
   maintenance.start();
   return {
     values,
@@ -52,6 +56,7 @@ export async function openStateServer({ store, config, clock, random, log }: Hos
     locks,
     leaders,
     reservations,
+    contexts,
     async close() {
       await maintenance.stop();
       await keeper.releaseAll();

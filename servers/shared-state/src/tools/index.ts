@@ -5,6 +5,7 @@ import { acquireLock } from "./acquire-lock.ts";
 import { checkFiles } from "./check-files.ts";
 import { deleteState } from "./delete-state.ts";
 import { electLeader } from "./elect-leader.ts";
+import { getContext } from "./get-context.ts";
 import { getLeader } from "./get-leader.ts";
 import { getState } from "./get-state.ts";
 import { getStateHistory } from "./get-state-history.ts";
@@ -51,4 +52,5 @@ export const tools: readonly Tool<StateServer>[] = [
   releaseFiles,
   checkFiles,
   listReservations,
+  getContext,
 ];
