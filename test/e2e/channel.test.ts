@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { RawHost, run } from "../support/bin.ts";
-import { eventually, Host, temporaryFolder } from "../support/host.ts";
+import { eventually, Host, ROOT, temporaryFolder } from "../support/host.ts";
+import { SERVERS } from "../support/servers.ts";
 
 const NOTES = join(import.meta.dirname, "..", "support", "notes-server.ts");
 const METHOD = "notifications/claude/channel";
@@ -82,6 +83,14 @@ describe("a server with --channel", () => {
     expect(host.child.exitCode).toBe(0);
     expect(host.strays).toEqual([]);
   });
+});
+
+test.each(SERVERS)("%s says what it is in under 2 KB, where hosts cut, its channel included", async (server) => {
+  const { definition } = (await import(join(ROOT, "servers", server, "src", "server.ts"))) as {
+    definition: { instructions: string; channel?: { instructions: string } };
+  };
+  const whole = [definition.instructions, definition.channel?.instructions ?? ""].join("\n\n");
+  expect(Buffer.byteLength(whole)).toBeLessThan(2_048);
 });
 
 describe("the command line", () => {

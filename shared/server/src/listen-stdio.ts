@@ -47,8 +47,8 @@ export class ListeningTransport implements Transport {
   }
 
   async send(message: JSONRPCMessage, options?: TransportSendOptions): Promise<void> {
-    // a listen request is answered when its stream ends, or when it was refused
-    if (!("method" in message) && message.id !== undefined) await this.#end(message.id);
+    // a listen request is answered when its stream ends, or when it was refused; nothing waits here, or messages would change places
+    if (!("method" in message) && message.id !== undefined) void this.#end(message.id);
     await this.#inner.send(message, options);
   }
 
