@@ -12,7 +12,7 @@ export const LEASE_MS = 15_000;
 /** Rounds of the event loop in which what was started comes to rest, as long as no time passes. */
 const TURNS_TO_REST = 24;
 /** How often a living process looks at its background jobs, ms. */
-const JOBS_EVERY_MS = 500;
+const JOBS_EVERY_MS = 1_000;
 
 export interface Process {
   readonly agentId: string;
