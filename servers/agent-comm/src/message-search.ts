@@ -3,7 +3,7 @@
  *
  * | key | value | why |
  * |---|---|---|
- * | `text/<sentAt>/<msg>` | TextRow | the words of a message, which the store indexes, and who may find them |
+ * | `text/<order>/<msg>` | TextRow | the words of a message, which the store indexes, and who may find them |
  *
  * The store looks in scopes alone. A message has one for each way in which it may be asked for; only of a broadcast to inboxes
  * the receivers are too many to stand in it, so whoever finds one is asked whether it got it.
@@ -39,7 +39,7 @@ const SENT_AT_DIGITS = ordered(0).length;
 /** In the transaction that writes the message. */
 export function indexText(tx: Transaction, message: MessageRecord): void {
   const row: TextRow = { ...pointerTo(message), ...searchable(textOf(message), scopesOf(message)) };
-  const key = `${TEXT_PREFIX}${ordered(message.sentAt)}/${segment(message.id)}`;
+  const key = `${TEXT_PREFIX}${message.order}/${segment(message.id)}`; // an order begins with the time
   tx.put(key, row, { ttlMs: lifeOf(tx, message) });
 }
 

@@ -23,10 +23,19 @@ const PREFIX_LENGTH_MIN = 2;
 /** Times in keys are below this (the year 2109), which leaves SQLite room to number rows of the same ms. */
 export const TIME_LIMIT = 2 ** 42;
 
-/** Scripts that put no space between words: each character is a word, and neighbours are a phrase. */
-const UNSPACED = "\\p{sc=Han}\\p{sc=Hiragana}\\p{sc=Katakana}\\p{sc=Thai}\\p{sc=Lao}\\p{sc=Khmer}\\p{sc=Myanmar}";
-const ALONE = `[[${UNSPACED}]&&\\p{L}]`;
-const WORD = new RegExp(`${ALONE}\\p{M}*|[[\\p{L}\\p{M}\\p{N}]--${ALONE}]+`, "gv");
+/**
+ * Letters of scripts that put no space between words are a word each, with their marks, so that neighbours are a phrase; of all
+ * others runs of letters, marks and digits. Made when it is first used: it takes near a millisecond, which no start should wait for.
+ */
+let word: RegExp | undefined;
+function wordPattern(): RegExp {
+  if (!word) {
+    const unspaced = ["Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar"].map((script) => `\\p{sc=${script}}`);
+    const alone = `[[${unspaced.join("")}]&&\\p{L}]`;
+    word = new RegExp(`${alone}\\p{M}*|[[\\p{L}\\p{M}\\p{N}]--${alone}]+`, "gv");
+  }
+  return word;
+}
 const TIME = /^[0-9]{16}/;
 
 /**
@@ -41,7 +50,7 @@ export function foldWords(text: string): string[] {
     .toUpperCase() // both ways, as one letter may have two small forms
     .toLowerCase()
     .replaceAll("ς", "σ");
-  return (plain.match(WORD) ?? []).map((word) => (word.length > WORD_LENGTH_MAX ? cutWord(word) : word));
+  return (plain.match(wordPattern()) ?? []).map((word) => (word.length > WORD_LENGTH_MAX ? cutWord(word) : word));
 }
 
 function cutWord(word: string): string {
