@@ -2,7 +2,7 @@
  * The largest view of some sources that fits a budget. What is shown less of, or not at all, says how it is read; nothing that was
  * left out is silent.
  */
-import { type Json, type JsonObject, SwarmError } from "@mcp-swarm/core";
+import { assert, type Json, type JsonObject, SwarmError } from "@mcp-swarm/core";
 import { type Once, Repeats } from "./context-repeats.ts";
 import { jsonChars, shorten } from "./context-shortening.ts";
 import type { Source, SourceKind, SourcePart, Unread } from "./context-source.ts";
@@ -16,6 +16,8 @@ const ROOM_STEP = 0.9;
 const LISTED = [200, 60, 20, 5, 0] as const;
 /** Times that the answer's own size is put into it until it is right. */
 const SETTLE_MAX = 4;
+/** Tokens by which two names of a limit may differ. */
+const LIMIT_TOKENS = 4;
 
 export type ContextItem = {
   readonly kind: SourceKind;
@@ -73,54 +75,58 @@ type Refused = "maxTokens" | "answerBytes";
 export function fitContext(fit: Fit): ContextView {
   const { prepared, tokens: originalTokens, estimated } = prepare(fit);
   const all = prepared.length;
-  let refused: Refused | undefined;
-  const tried = new Map<string, ContextView | Refused>();
+  const made = (measure: Measure) => ({
+    ...view(prepared, fit.unread, measure),
+    originalTokens,
+    ...(estimated ? { estimated } : {}),
+  });
+  const whole = settle(fit, made({ kept: all, room: Number.POSITIVE_INFINITY, listed: 0 }));
+  if (typeof whole !== "string") return whole;
+
+  let refused: Refused = whole;
+  // the name of what limits is put in at the end, which may take a token more than the other name
+  const tight: Fit = { ...fit, tokensMax: fit.tokensMax - LIMIT_TOKENS };
   const attempt = (measure: Measure): ContextView | undefined => {
-    const key = JSON.stringify(measure);
-    let made = tried.get(key);
-    if (made === undefined) {
-      made = settle(fit, { ...view(prepared, fit.unread, measure), originalTokens, ...(estimated ? { estimated } : {}) });
-      tried.set(key, made);
-    }
-    if (typeof made !== "string") return made;
-    refused = made;
+    const tried = settle(tight, { ...made(measure), limitedBy: "answerBytes" });
+    if (typeof tried !== "string") return tried;
+    refused = tried;
     return undefined;
   };
-  const limited = (made: ContextView | undefined): ContextView | undefined =>
-    made && settled(fit, { ...made, limitedBy: refused ?? "maxTokens" });
+  const limited = (fitting: ContextView): ContextView => {
+    const { tokens: _, ratio: __, ...rest } = fitting;
+    const told = settle(fit, { ...rest, limitedBy: refused });
+    assert(typeof told !== "string", "room was left for what limits");
+    return told;
+  };
 
-  const whole = attempt({ kept: all, room: Number.POSITIVE_INFINITY, listed: 0 });
-  if (whole) return whole;
-  const kept = greatest(0, all, (kept) => attempt({ kept, room: ROOM_LEAST, listed: LISTED[0] }) !== undefined);
-  const steps = Math.ceil(Math.log(ROOM_LEAST / ROOM_MOST) / Math.log(ROOM_STEP));
-  const roomAt = (step: number) => (step === 0 ? ROOM_LEAST : Math.round(ROOM_MOST * ROOM_STEP ** (steps - step)));
-  if (kept !== undefined) {
-    const roomOf = (step: number): Measure => ({ kept, room: roomAt(step), listed: LISTED[0] });
-    for (let step = greatest(0, steps, (step) => attempt(roomOf(step)) !== undefined) ?? 0; step >= 0; step--) {
-      const made = attempt(roomOf(step));
-      attempt(roomOf(step + 1)); // so that what limits is what refused the next larger one
-      const view = limited(made);
-      if (view) return view;
-    }
+  const kept = greatest(all, (kept) => attempt({ kept, room: ROOM_LEAST, listed: LISTED[0] }));
+  if (kept) {
+    const steps = Math.ceil(Math.log(ROOM_LEAST / ROOM_MOST) / Math.log(ROOM_STEP));
+    const room = greatest(steps, (step) =>
+      attempt({ kept: kept.number, room: Math.round(ROOM_MOST * ROOM_STEP ** (steps - step)), listed: LISTED[0] }),
+    );
+    return limited(room?.made ?? kept.made);
   }
   for (const listed of LISTED) {
-    const view = limited(attempt({ kept: 0, room: 0, listed }));
-    if (view) return view;
+    const view = attempt({ kept: 0, room: 0, listed });
+    if (view) return limited(view);
   }
   throw new SwarmError("limit_exceeded", "maxTokens is too small for a context.", {
     hint: "Allow more, or read what you need with get_task or get_state.",
   });
 }
 
-/** The greatest number for which `holds`, if it holds for all below too; else one for which it does. */
-function greatest(least: number, most: number, holds: (number: number) => boolean): number | undefined {
-  let found: number | undefined;
-  for (let low = least, high = most; low <= high; ) {
+/** The greatest number from 0 to `most` for which something is made, if it is for all below too; else one for which it is. */
+function greatest<T>(most: number, make: (number: number) => T | undefined): { number: number; made: T } | undefined {
+  let found: { number: number; made: T } | undefined;
+  for (let low = 0, high = most; low <= high; ) {
     const middle = Math.floor((low + high) / 2);
-    if (holds(middle)) {
-      found = middle;
+    const made = make(middle);
+    if (made === undefined) high = middle - 1;
+    else {
+      found = { number: middle, made };
       low = middle + 1;
-    } else high = middle - 1;
+    }
   }
   return found;
 }
@@ -248,9 +254,4 @@ function settle(fit: Fit, view: Omit<ContextView, "tokens" | "ratio">): ContextV
     if (counted === tokens || turn === SETTLE_MAX) return made;
     tokens = counted;
   }
-}
-
-function settled(fit: Fit, view: ContextView): ContextView | undefined {
-  const made = settle(fit, view);
-  return typeof made === "string" ? undefined : made;
 }

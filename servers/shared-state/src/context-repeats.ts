@@ -13,6 +13,14 @@ export const mark = (what: string): string => `[... ${what} ...]`;
 /** No mark is longer. */
 export const MARK_CHARS_MAX = 160;
 
+/** Whether a value says where another stands, or that it is missing: it is short already, and says nothing when it is cut. */
+export function isMark(value: Json): boolean {
+  if (typeof value === "string") return value.length <= MARK_CHARS_MAX && value.startsWith("[... ") && value.endsWith(" ...]");
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  const [[name, where] = [], ...others] = Object.entries(value);
+  return name === "sameAs" && others.length === 0 && typeof where === "string" && where.length <= MARK_CHARS_MAX;
+}
+
 /** A value with its repeated parts replaced. */
 export type Once = {
   readonly value: Json;

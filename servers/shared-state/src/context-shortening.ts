@@ -1,6 +1,6 @@
 /** Values made shorter: texts keep their head and tail, lists a sample, objects their keys. */
 import type { Json } from "@mcp-swarm/core";
-import { MARK_CHARS_MAX, mark } from "./context-repeats.ts";
+import { isMark, MARK_CHARS_MAX, mark } from "./context-repeats.ts";
 
 /** The part of a cut text that its head gets. */
 const HEAD_SHARE = 0.7;
@@ -50,7 +50,7 @@ export function shorten(value: Json, room: number): Shortened {
   let samples = 0;
   let head = 0;
   const visit = (one: Json, space: number): Json => {
-    if (jsonChars(one) <= space) return one;
+    if (jsonChars(one) <= space || isMark(one)) return one;
     if (typeof one === "string") {
       const cut = cutText(one, space);
       cuts += 1;

@@ -101,7 +101,7 @@ describe("a context within a budget", () => {
           checkAll(sources, view);
         },
       ),
-      { numRuns: 200 },
+      { numRuns: 80 },
     );
   });
 
