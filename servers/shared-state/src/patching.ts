@@ -60,7 +60,7 @@ export function checkChange(change: Change, field: (name: string) => string = (n
  */
 export function applyChange(current: Json | undefined, change: Change): Json {
   const { jsonPatch: operations, increment, append, maxItems } = change;
-  if (increment !== undefined) return incremented(current ?? 0, increment, current === undefined);
+  if (increment !== undefined) return incremented(current, increment);
   if (append !== undefined) {
     if (current !== undefined && !Array.isArray(current)) throw unfit("The value is not a list: nothing can be appended to it.");
     const items = [...((current as readonly Json[] | undefined) ?? []), append];
@@ -73,9 +73,9 @@ export function applyChange(current: Json | undefined, change: Change): Json {
   return mergePatch(current ?? null, change.mergePatch ?? null);
 }
 
-function incremented(current: Json, by: number, isNew: boolean): number {
-  if (typeof current !== "number") throw unfit("The value is not a number: it cannot be incremented.");
-  const sum = isNew ? by : current + by;
+function incremented(current: Json | undefined, by: number): number {
+  if (current !== undefined && typeof current !== "number") throw unfit("The value is not a number: it cannot be incremented.");
+  const sum = (current ?? 0) + by;
   if (!Number.isFinite(sum) || Math.abs(sum) > Number.MAX_SAFE_INTEGER) {
     throw new SwarmError("limit_exceeded", "The number would be too large to keep exactly.", {
       hint: `Numbers go to ${Number.MAX_SAFE_INTEGER} either way.`,
