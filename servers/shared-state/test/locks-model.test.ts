@@ -120,7 +120,7 @@ class Referee {
           request.abort.abort(new Error("cancelled"));
       }
     } else if (step.do === "release") void this.#release(process, step.lock);
-    else {
+    else if (step.do === "renew") {
       void process.locks.renew(process.call, { name: step.lock, ttlMs: 40_000 }).then(
         ({ lock: { fencingToken, endsAt } }) => {
           const given = this.given.find((one) => one.lock === step.lock && one.token === fencingToken);
