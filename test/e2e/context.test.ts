@@ -24,6 +24,7 @@ const SERVER_OF: Record<string, string> = {
   get_task: "task-coordination",
   get_workflow_status: "task-coordination",
   get_state: "shared-state",
+  get_message: "agent-comm",
 };
 
 const NOTICE =
@@ -88,7 +89,7 @@ async function context(args: Record<string, unknown>): Promise<{ context: Contex
 }
 
 beforeAll(async () => {
-  for (const server of ["task-coordination", "shared-state"]) {
+  for (const server of ["task-coordination", "shared-state", "agent-comm"]) {
     hosts.set(server, await Host.start({ server, store: folder.store, agent: "ann" }));
   }
   const tasks = hosts.get("task-coordination") as Host;
@@ -180,6 +181,34 @@ describe("get_context", () => {
     expect(await wholeOf(view.items[1] as Item, "value", '"notes"')).toBe(
       `Long notes. ${"More of them follow here. ".repeat(900)}`,
     );
+  });
+
+  test("shows a conversation to those who had it, the newest first, and to others nothing", async () => {
+    const comm = hosts.get("agent-comm") as Host;
+    const said = Array.from({ length: 12 }, (_, at) => ({
+      at,
+      text: `Message ${at}: ${`part ${at} of what was said; `.repeat(60)}`,
+    }));
+    for (const payload of said) {
+      await comm.call("send_message", {
+        targetAgent: "ben",
+        messageType: "note",
+        payload,
+        correlationId: "plan-talk",
+        mailbox: true,
+      });
+    }
+    const { context: view, text } = await context({ correlationId: "plan-talk", maxTokens: 1_500 });
+    expect(countTokens(text)).toBeLessThanOrEqual(1_500);
+    expect(view.items.length).toBeGreaterThan(3);
+    for (const [at, item] of view.items.entries()) {
+      expect(item).toMatchObject({ kind: "message", from: "ann", to: "agent:ben", messageType: "note" });
+      expect(await wholeOf(item, "payload", item.id)).toBe(JSON.stringify(said[said.length - 1 - at]));
+    }
+    await using stranger = await Host.start({ server: "shared-state", store: folder.store, agent: "cid" });
+    expect((await stranger.try("get_context", { correlationId: "plan-talk" })).text).toMatch(/^not_found/);
+    await using receiver = await Host.start({ server: "shared-state", store: folder.store, agent: "ben" });
+    expect((await receiver.call<Context>("get_context", { correlationId: "plan-talk" })).items.length).toBeGreaterThan(3);
   });
 
   test("names what is not there, and asks what is wanted", async () => {

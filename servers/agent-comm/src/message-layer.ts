@@ -20,8 +20,11 @@
  * A delivery is in exactly one of ready, due, dead and nowhere (done). Nobody scans `inbox/<agent>/ready/` within a transaction:
  * an engine that locks what was scanned would make all who send to the agent wait.
  */
+import { deliveryKey, messageKey } from "@mcp-swarm/coordination/messages";
 import { type Entry, ordered, segment, type Transaction } from "@mcp-swarm/store";
 import { type Delivery, type MessageRecord, PRIORITY_MAX } from "./message-record.ts";
+
+export { deliveryKey, messageKey };
 
 /** What an index key of a delivery holds: enough to choose by. */
 export type InboxEntry = {
@@ -33,9 +36,6 @@ export type InboxEntry = {
   /** Of what is in flight: the process that has it. */
   readonly processId?: string;
 };
-
-export const messageKey = (id: string): string => `msg/${segment(id)}`;
-export const deliveryKey = (agentId: string, id: string): string => `delivery/${segment(agentId)}/${segment(id)}`;
 
 export const prefixes = {
   /** All that is open or dead of an agent: what a reader waits for. */

@@ -9,6 +9,7 @@
  * the receivers are too many to stand in it, so whoever finds one is asked whether it got it.
  */
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
+import { mayRead, messagesOf, type Pointer, pointerTo } from "@mcp-swarm/coordination/messages";
 import type { Json } from "@mcp-swarm/core";
 import { type Call, checkAgentId, speakAs } from "@mcp-swarm/identity";
 import {
@@ -23,9 +24,8 @@ import {
   TEXT_NAMESPACE,
   type Transaction,
 } from "@mcp-swarm/store";
-import { LOOKED_AT_MAX, mayRead, messagesOf, type Pointer, pointerTo } from "./message-finding.ts";
 import { lifeOf } from "./message-layer.ts";
-import type { MessageRecord } from "./message-record.ts";
+import { LOOKED_AT_MAX, type MessageRecord } from "./message-record.ts";
 import type { MessagePage } from "./threads.ts";
 
 /** Hits asked of the store at once. */

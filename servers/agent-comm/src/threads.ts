@@ -6,16 +6,14 @@
  * | `thread/<correlationId>/<order>/<msg>` | Pointer | the messages of a thread in the order in which they were sent |
  */
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
+import { mayRead, messagesOf, type Pointer, pointerTo, threadPrefix } from "@mcp-swarm/coordination/messages";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, segment, type Transaction } from "@mcp-swarm/store";
-import { LOOKED_AT_MAX, mayRead, messagesOf, type Pointer, pointerTo } from "./message-finding.ts";
 import { lifeOf } from "./message-layer.ts";
-import type { MessageRecord } from "./message-record.ts";
+import { LOOKED_AT_MAX, type MessageRecord } from "./message-record.ts";
 
 /** Rows read at once. */
 const PAGE = 100;
-
-const threadPrefix = (correlationId: string): string => `thread/${segment(correlationId)}/`;
 
 /** In the transaction that writes the message. */
 export function indexThread(tx: Transaction, message: MessageRecord): void {

@@ -2,6 +2,7 @@
 import { type JsonObject, SwarmError } from "@mcp-swarm/core";
 import type { Call } from "@mcp-swarm/identity";
 import { type ContextView, fitContext } from "./context-fitting.ts";
+import { messageSources } from "./context-messages.ts";
 import { cutText } from "./context-shortening.ts";
 import type { Source, Sources } from "./context-source.ts";
 import { taskSources, workflowSources } from "./context-tasks.ts";
@@ -29,6 +30,7 @@ export type Summarize = (request: { system: string; prompt: string; maxTokens: n
 export interface ContextInput {
   readonly taskId?: string | undefined;
   readonly workflowId?: string | undefined;
+  readonly correlationId?: string | undefined;
   readonly keys?: readonly PlaceInput[] | undefined;
   /** CONTEXT_TOKENS_MIN to CONTEXT_TOKENS_MAX. */
   readonly maxTokens?: number | undefined;
@@ -81,14 +83,15 @@ export class Contexts {
     }
   }
 
-  async #read(call: Call, { taskId, workflowId, keys = [] }: ContextInput): Promise<Sources> {
+  async #read(call: Call, { taskId, workflowId, correlationId, keys = [] }: ContextInput): Promise<Sources> {
     const found: Sources[] = [];
     if (taskId !== undefined) found.push(await taskSources(call.store, taskId));
     if (keys.length > 0) found.push(await this.#readers.values(call, keys));
     if (workflowId !== undefined) found.push(await workflowSources(call.store, workflowId));
+    if (correlationId !== undefined) found.push(await messageSources(call, correlationId));
     if (found.length === 0) {
       throw new SwarmError("invalid_argument", "Nothing was asked for.", {
-        hint: "Give taskId, workflowId or keys.",
+        hint: "Give taskId, workflowId, correlationId or keys.",
       });
     }
     const seen = new Set<string>();

@@ -10,7 +10,7 @@ export const getContext = defineTool({
   name: "get_context",
   title: "Read what you must know",
   description:
-    "Gathers a task with what it depends on, a workflow or values within maxTokens. What was shortened names under readOn the calls that read the rest.",
+    "Gathers a task with what it depends on, a workflow, values or a conversation within maxTokens. What was shortened names under readOn the calls that read the rest.",
   toolset: "context",
   operation: "context:read",
   resource: ({ taskId, workflowId }) =>
@@ -19,6 +19,7 @@ export const getContext = defineTool({
   input: () => ({
     taskId: fields.id().exactOptional(),
     workflowId: fields.id().exactOptional(),
+    correlationId: fields.text(64).exactOptional().describe("A conversation of yours"),
     keys: z
       .array(
         z.strictObject({
