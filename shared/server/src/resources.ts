@@ -18,7 +18,7 @@ import type { Resource, ResourceContext } from "./resource.ts";
 import { ResourceWatch } from "./resource-watch.ts";
 
 /** Longest URI of a resource, in characters. */
-export const URI_MAX = 2_048;
+const URI_MAX = 2_048;
 /** Most resources in one page of a list. */
 const LIST_MAX = 20;
 /** Longest cursor of a list of resources. */
@@ -26,7 +26,7 @@ const CURSOR_MAX = 512;
 const MIME_TYPE = "application/json";
 
 /** Whose reading it is, and until when. */
-export type Reader = Pick<Origin, "caller" | "signal">;
+type Reader = Pick<Origin, "caller" | "signal">;
 
 interface Found<D> {
   resource: Resource<D>;

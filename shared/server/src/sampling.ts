@@ -12,11 +12,11 @@ import {
 import { type Sample, SamplePending, type SampleRequest } from "./tool.ts";
 
 /** Most prompts that one call puts to the host's model; further ones are not answered. */
-export const SAMPLES_MAX = 8;
+const SAMPLES_MAX = 8;
 /** Longest prompt, with what the model is told of its role, in characters. */
-export const PROMPT_CHARS_MAX = 100_000;
+const PROMPT_CHARS_MAX = 100_000;
 /** Most of an answer that is used, in characters. */
-export const SAMPLE_CHARS_MAX = 8_000;
+const SAMPLE_CHARS_MAX = 8_000;
 /** How long a host may take for one answer where the call waits for it. */
 const SAMPLE_MS_MAX = 60_000;
 
