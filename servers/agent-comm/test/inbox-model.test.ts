@@ -31,10 +31,10 @@ async function begin(): Promise<Run> {
   const clock = manualClock();
   const store = new MemoryStore({ clock });
   let processes = 0;
-  const join = (agent: string) => commOn(store, clock, agent, { process: ++processes });
+  const join = (agent: string, remote: boolean) => commOn(store, clock, agent, { process: ++processes, remote });
   const senders = new Map<string, CommProcess[]>();
-  for (const sender of SENDERS) senders.set(sender, [await join(sender), await join(sender)]);
-  const readers = [await join(READER), await join(READER)];
+  for (const sender of SENDERS) senders.set(sender, [await join(sender, true), await join(sender, true)]);
+  const readers = [await join(READER, false), await join(READER, false)];
   return { store, clock, model: new InboxModel(clock.now()), ids: [], senders, readers, processes };
 }
 
@@ -77,29 +77,52 @@ const send = fc
       },
   );
 
-const read = fc
-  .record({
-    process: fc.nat(1),
-    limit: fc.integer({ min: 1, max: 6 }),
-    type: fc.option(fc.constantFrom(...TYPES), { nil: undefined, freq: 3 }),
-    acknowledge: fc.boolean(),
-  })
-  .map(
-    ({ process, limit, type, acknowledge }): Step =>
-      async ({ readers, store, model }) => {
-        const reader = pick(readers, process);
-        if (!reader) throw new Error("No reader");
-        const living = await liveProcesses(store, READER);
-        const { messages } = await reader.inbox.get(reader.call, { limit, acknowledge, ...(type ? { types: [type] } : {}) });
-        const expected = model.read(
-          { process: reader.caller.processId, alive: (id) => living.has(id) },
-          { limit, type, acknowledge },
-        );
-        expect(messages.map(({ message, deliveries }) => [message.id, deliveries])).toEqual(
-          expected.map(({ id, deliveries }) => [id, deliveries]),
-        );
-      },
+interface Reading {
+  readonly process: number;
+  readonly limit: number;
+  readonly type: string | undefined;
+  readonly acknowledge: boolean;
+}
+
+async function readOnce({ readers, store, model }: Run, { process, limit, type, acknowledge }: Reading): Promise<void> {
+  const reader = pick(readers, process);
+  if (!reader) throw new Error("No reader");
+  const living = await liveProcesses(store, READER);
+  const { messages } = await reader.inbox.get(reader.call, { limit, acknowledge, ...(type ? { types: [type] } : {}) });
+  const expected = model.read({ process: reader.caller.processId, alive: (id) => living.has(id) }, { limit, type, acknowledge });
+  expect(messages.map(({ message, deliveries }) => [message.id, deliveries])).toEqual(
+    expected.map(({ id, deliveries }) => [id, deliveries]),
   );
+}
+
+async function pass({ clock, model }: Run, ms: number): Promise<void> {
+  await clock.advance(ms);
+  model.now = clock.now();
+}
+
+const reading = fc.record({
+  process: fc.nat(1),
+  limit: fc.integer({ min: 1, max: 6 }),
+  type: fc.option(fc.constantFrom(...TYPES), { nil: undefined, freq: 3 }),
+  acknowledge: fc.boolean(),
+});
+
+const read = reading.map(
+  (given): Step =>
+    (run) =>
+      readOnce(run, given),
+);
+
+/** Messages that are read again and again, and never acknowledged. */
+const neglect = fc.record({ reading, times: fc.integer({ min: 1, max: 6 }), process: fc.nat(1) }).map(
+  ({ reading, times, process }): Step =>
+    async (run) => {
+      for (let turn = 0; turn < times; turn++) {
+        await readOnce(run, { ...reading, type: undefined, acknowledge: false, process: process + turn });
+        await pass(run, Math.min(3_600_000, 300_000 * 2 ** turn));
+      }
+    },
+);
 
 const acknowledge = fc
   .record({
@@ -133,13 +156,15 @@ const redeliver = fc.record({ message: fc.nat(), bySender: fc.boolean() }).map(
 );
 
 const wait = fc
-  .oneof(fc.integer({ min: 0, max: 5 }), fc.integer({ min: 1_000, max: 20_000 }), fc.integer({ min: 60_000, max: 700_000 }))
+  .oneof(
+    fc.integer({ min: 0, max: 5 }),
+    fc.integer({ min: 1_000, max: 20_000 }),
+    fc.constantFrom(29_999, 30_000, 60_000, 299_999, 300_000, 300_001, 600_000),
+  )
   .map(
     (ms): Step =>
-      async ({ clock, model }) => {
-        await clock.advance(ms);
-        model.now = clock.now();
-      },
+      (run) =>
+        pass(run, ms),
   );
 
 /** A killed process says nothing; its presence ends with its lease. */
@@ -194,7 +219,8 @@ const steps = fc.array(
     { weight: 6, arbitrary: send },
     { weight: 6, arbitrary: read },
     { weight: 5, arbitrary: acknowledge },
-    { weight: 1, arbitrary: redeliver },
+    { weight: 2, arbitrary: redeliver },
+    { weight: 2, arbitrary: neglect },
     { weight: 4, arbitrary: wait },
     { weight: 1, arbitrary: crash },
     { weight: 1, arbitrary: stop },
