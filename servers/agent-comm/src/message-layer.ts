@@ -14,6 +14,8 @@
  * | `overdue/<from>/awaited/<ackBy>/<msg>/<agent>` | InboxEntry | the same, for the sender |
  * | `reply/<msg or thread>/<agent>/<order>/<msg>` | InboxEntry | what `agent` received as an answer |
  * | `heard/<agent>/<thread>` | number | most hops of what an agent or its subagents got in a thread: hops.ts |
+ * | `thread/<thread>/<order>/<msg>` | Pointer | the messages of a thread: threads.ts |
+ * | `text/<order>/<msg>` | TextRow | the words of a message: message-search.ts |
  * | `sender/<agent>` | SenderRow | order and rate of what an agent and its subagents send: sending.ts |
  * | `inbox-full/<agent>` | FullRow | an inbox that takes no more for now: inbox-room.ts |
  *
