@@ -99,16 +99,21 @@ export class FanOuts {
     }
   }
 
-  /** For `Maintenance`: goes on with what others left. */
+  /** For `Maintenance`: takes over what others left, and goes on with it to its end. */
   job(store: Store): MaintenanceJob {
+    let taken: string | undefined;
     return {
       name: "finish broadcasts",
       run: async () => {
-        const [next] = await DUE.first(store, 1);
-        if (!next) return Number.POSITIVE_INFINITY;
-        const waitMs = next.dueAt - (await store.now());
-        if (waitMs > 0) return waitMs;
-        await this.#work(store, next.id);
+        if (taken === undefined) {
+          const [next] = await DUE.first(store, 1);
+          if (!next) return Number.POSITIVE_INFINITY;
+          const waitMs = next.dueAt - (await store.now());
+          if (waitMs > 0) return waitMs;
+          taken = next.id;
+        }
+        const fanOut = await this.#work(store, taken);
+        if (fanOut === undefined || fanOut.done === fanOut.parts) taken = undefined;
         return 0;
       },
     };
