@@ -68,10 +68,18 @@ export interface AgentPage {
   nextCursor?: string;
 }
 
+/** A session of a host. The host's own id of it is the key to the session: nothing here keeps it. */
+export interface HostSession {
+  /** What others may know it by. */
+  readonly name: string;
+  /** Whether a text is the host's own id of it. */
+  isKey(text: string): boolean;
+}
+
 export interface AgentsOptions {
   presence: Pick<Presence, "announce" | "leave">;
-  /** The host session that this process serves; never the host's own id of it, which is the key to the session. */
-  sessionId?: string | undefined;
+  /** The host session that this process serves. */
+  session?: HostSession | undefined;
   /** Removes what else belongs to an agent, in the transaction that forgets it. */
   forget?: (tx: Transaction, agentId: string) => void;
 }
@@ -113,7 +121,7 @@ export class Agents {
       { prefetch: { keys: [agentKey(id)] } },
     );
     await this.#announce(call, record);
-    return { agent: await this.#viewOf(call.store, record) };
+    return { agent: asWritten(record, true) };
   }
 
   /** @throws SwarmError not_found */
@@ -133,7 +141,7 @@ export class Agents {
     // the process of the agent itself lives on, and with it the agent; a subagent is over
     if (id !== call.caller.agentId && processId !== undefined) await this.#options.presence.leave(id);
     else if (id === call.caller.agentId) await this.#options.presence.announce(call.caller, { capabilities: [] });
-    return { agent: await this.#viewOf(call.store, record) };
+    return { agent: asWritten(record, id === call.caller.agentId) };
   }
 
   /** Writes what the agent says of its work; one that never registered gets a record too. */
@@ -145,16 +153,18 @@ export class Agents {
       });
     }
     checkSize("results", input.results, RESULTS_BYTES_MAX);
+    const { session } = this.#options;
+    const said = input.sessionId !== undefined && session?.isKey(input.sessionId) ? { ...input, sessionId: session.name } : input;
     await this.#appear(call, id);
     const record = await call.transact(
       (tx): AgentRecord => {
         const before = recordIn(tx.get(agentKey(id)));
         const kept = before ?? { id, capabilities: [], registeredAt: tx.now };
-        return put(tx, { ...kept, ...statusAfter(before, input, this.#sessionOf(call)), updatedAt: tx.now });
+        return put(tx, { ...kept, ...statusAfter(before, said, this.#sessionOf(call)), updatedAt: tx.now });
       },
       { prefetch: { keys: [agentKey(id)] } },
     );
-    return { agent: await this.#viewOf(call.store, record) };
+    return { agent: asWritten(record, true) };
   }
 
   /** @throws SwarmError not_found of one that neither registered nor lives */
@@ -231,10 +241,6 @@ export class Agents {
     );
   }
 
-  async #viewOf(store: Store, record: AgentRecord): Promise<AgentView> {
-    return viewOf(record, await findLiveAgent(store, record.id)) ?? never();
-  }
-
   /** A subagent lives from when it first says something; that there is room for it is seen before anything is written. */
   async #appear(call: Call, id: string): Promise<void> {
     const { caller } = call;
@@ -249,8 +255,13 @@ export class Agents {
   }
 
   #sessionOf({ caller }: Call): string | undefined {
-    return caller.processId === undefined ? undefined : (this.#options.sessionId ?? caller.processId);
+    return caller.processId === undefined ? undefined : (this.#options.session?.name ?? caller.processId);
   }
+}
+
+/** What a write answers: nothing that time alone changes, so that a repetition answers the same. */
+function asWritten({ lastSeenAt: _, ...record }: AgentRecord, online: boolean): AgentView {
+  return online ? { ...record, online } : { ...record, online, status: OFFLINE, lastStatus: record.status };
 }
 
 /** Writes a record without its undefined members, and answers it. */
@@ -328,8 +339,4 @@ async function* thenOffline(
     after = entries.at(-1)?.key;
     if (entries.length < READ_MAX) return;
   }
-}
-
-function never(): never {
-  throw new SwarmError("internal", "A record is of no agent.");
 }

@@ -4,7 +4,7 @@ import { systemRandom } from "@mcp-swarm/core";
 import { deriveAgentId } from "@mcp-swarm/identity";
 import type { Domain, Host } from "@mcp-swarm/server";
 import { forgetAgentsJob } from "./agent-retention.ts";
-import { Agents } from "./agents.ts";
+import { Agents, type HostSession } from "./agents.ts";
 import { type Broadcasting, broadcasting, type Subscribing, subscribing } from "./broadcasting.ts";
 import { Channels } from "./channel.ts";
 import { MessageSearch } from "./message-search.ts";
@@ -49,7 +49,7 @@ export async function openCommServer({ store, presence, config, clock, random, l
     broadcasts,
     threads: new Threads(),
     search: new MessageSearch(),
-    agents: new Agents({ presence, sessionId: sessionName(config.hostSessionId), forget: dropSubscriptions }),
+    agents: new Agents({ presence, session: hostSession(config.hostSessionId), forget: dropSubscriptions }),
     async close() {
       await maintenance.stop();
       await messages.inbox.close();
@@ -58,8 +58,8 @@ export async function openCommServer({ store, presence, config, clock, random, l
   };
 }
 
-/** The host's session under a name that others may know: its own id is the key to it. */
-function sessionName(hostSessionId: string | undefined): string | undefined {
-  if (hostSessionId === undefined) return undefined;
-  return deriveAgentId({ env: { CLAUDE_CODE_SESSION_ID: hostSessionId }, random: systemRandom });
+function hostSession(key: string | undefined): HostSession | undefined {
+  if (key === undefined) return undefined;
+  const name = deriveAgentId({ env: { CLAUDE_CODE_SESSION_ID: key }, random: systemRandom });
+  return { name, isKey: (text) => text === key };
 }

@@ -24,7 +24,8 @@ describe("registering", () => {
     const bob = await swarm.agent("bob");
     const { agent } = await ann.agents.register(ann.call, registration);
     expect(agent).toMatchObject({ ...registration, id: "ann", online: true, status: "idle", registeredAt: swarm.clock.now() });
-    expect((await bob.agents.get(bob.call, "ann")).agent).toEqual(agent);
+    // a write does not answer what time alone changes
+    expect((await bob.agents.get(bob.call, "ann")).agent).toEqual({ ...agent, lastSeenAt: swarm.clock.now() });
     expect(await bob.presence.find("ann")).toMatchObject({ agentType: "claude-code", capabilities: ["ts", "review"] });
   });
 
@@ -192,6 +193,17 @@ describe("the coordination record", () => {
     await expect(attempt(ann.agents, ann.call as never)).rejects.toEqual(code("invalid_argument", new RegExp(name)));
     expect((await ann.agents.get(ann.call, "ann")).agent).not.toHaveProperty("registeredAt");
     expect(await ann.agents.configuration(ann.call)).toMatchObject({ rev: 0 });
+  });
+});
+
+describe("what may not be known", () => {
+  test("an agent that tells its host's own id of the session is known by the session's name instead", async () => {
+    verifies("COMM-02");
+    const swarm = agentSwarm();
+    const ann = await swarm.agent("ann", { sessionId: "claude-1" });
+    const { agent } = await ann.agents.updateStatus(ann.call, { status: "idle", sessionId: "key of claude-1" });
+    expect(agent.sessionId).toBe("claude-1");
+    expect(JSON.stringify((await swarm.store.get("agent/ann"))?.value)).not.toContain("key of");
   });
 });
 

@@ -59,7 +59,10 @@ export async function agentOn(
   const caller: Caller = { agentId, verified: false, processId: remote ? undefined : processId };
   await presence.announce(caller);
   return {
-    agents: new Agents({ presence, sessionId }),
+    agents: new Agents({
+      presence,
+      session: sessionId === undefined ? undefined : { name: sessionId, isKey: (text) => text === `key of ${sessionId}` },
+    }),
     presence,
     caller,
     call: plainCall(store, caller),
