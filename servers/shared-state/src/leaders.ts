@@ -144,7 +144,7 @@ export class Leaders {
     const leader = await this.#current(store, group);
     if (!leader) throw lapsed(group);
     const candidates = await store.scan(candidatesOf(group, CANDIDATES_MAX));
-    return { leader: viewOf(group, leader, { agentId, processId }), candidates: candidates.length };
+    return { leader: viewOf(group, leader, joined.candidate), candidates: candidates.length };
   }
 
   /** Who leads at this moment, and who would. A leader whose lease ran out is none. */
@@ -291,7 +291,7 @@ function infoOf(info: string | undefined): { info?: string } {
   return info === undefined ? {} : { info };
 }
 
-function viewOf(group: string, leader: Leader, asker: { agentId: string; processId: string | undefined }): LeaderView {
+function viewOf(group: string, leader: Leader, asker: { agentId: string; processId?: string | undefined }): LeaderView {
   const { agentId, processId, term, leadsSince: since, leaseExpiresAt, info } = leader;
   return {
     group,

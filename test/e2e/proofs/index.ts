@@ -1,11 +1,13 @@
 import { agentComm } from "./agent-comm.ts";
 import type { ServerProof } from "./proof.ts";
+import { sharedState } from "./shared-state.ts";
 import { taskCoordination } from "./task-coordination.ts";
 
 export { Recall, type WriteProof } from "./proof.ts";
 
 const PROOFS: Readonly<Record<string, ServerProof>> = {
   "agent-comm": agentComm,
+  "shared-state": sharedState,
   "task-coordination": taskCoordination,
 };
 

@@ -6,8 +6,7 @@ import { heldLock, lockName, mode, subagent, ttlMs } from "./lock-schemas.ts";
 export const acquireLock = defineTool({
   name: "acquire_lock",
   title: "Acquire a lock",
-  description:
-    "Takes a lock, or stands in line for it up to waitMs. Give its fencingToken with writes that need it; it frees itself when you end.",
+  description: "Takes a lock, waiting in line up to waitMs. Give its fencingToken with writes; it frees itself when you end.",
   toolset: "locks",
   operation: "lock:acquire",
   resource: ({ name }) => `lock/${name}`,

@@ -8,13 +8,13 @@ export const reserveFiles = defineTool({
   name: "reserve_files",
   title: "Reserve files",
   description:
-    "Reserves files before you edit them, all globs or none, in every worktree of the repository. They are free again when you release them or end.",
+    "Reserves files before you edit them, in all worktrees of the repository; free again when you release them or end.",
   toolset: "files",
   operation: "files:reserve",
   resource: () => "files/*",
   effects: WRITES,
   input: () => ({
-    globs: globs().describe("From the repository's root, or absolute"),
+    globs: globs(),
     mode: z.enum(MODES).exactOptional(),
     ttlMs: reserveMs().describe("Longest; default 3600000"),
     reason: fields.text(500).exactOptional(),

@@ -1,0 +1,18 @@
+import { expect } from "vitest";
+import type { ServerProof } from "./proof.ts";
+import { sharedStateLocks } from "./shared-state-locks.ts";
+
+const PARTS = [sharedStateLocks];
+
+export const sharedState: ServerProof = {
+  setup: PARTS.flatMap(({ setup }) => setup),
+  story: PARTS.flatMap(({ story }) => story),
+  writes: Object.assign({}, ...PARTS.map(({ writes }) => writes)),
+  roundTrip: async (writer, reader, mark) => {
+    await writer.call("acquire_lock", { name: mark });
+    const { locks } = await reader.call<{ locks: { name: string; holders: { agentId: string }[] }[] }>("list_locks", {
+      prefix: mark,
+    });
+    expect(locks).toMatchObject([{ name: mark, holders: [{ agentId: writer.agent }] }]);
+  },
+};
