@@ -8,15 +8,16 @@ const SEND: ToolCall = ["send_message", { targetAgent: "a", messageType: "note",
 /** Answers every request until it is disposed. */
 async function answerer(store: string, server: string): Promise<AsyncDisposable> {
   const host = await Host.start({ server, store, agent: "answerer", env: { SWARM_LEASE_MS: "3600000" } });
+  await host.call("list_agents"); // it is there once its first call is answered
   let over = false;
   const answering = (async () => {
     while (!over) {
-      const { messages } = await host.call<{ messages: { messageId: string; from: string }[] }>("get_messages", {
+      const { messages } = await host.call<{ messages: { id: string; from: string }[] }>("get_messages", {
         acknowledge: true,
         waitMs: 100,
       });
-      for (const { messageId, from } of messages) {
-        await host.call("send_message", { targetAgent: from, messageType: "answer", payload: "Yes", replyTo: messageId });
+      for (const { id, from } of messages) {
+        await host.call("send_message", { targetAgent: from, messageType: "answer", payload: "Yes", replyTo: id });
       }
     }
   })();
@@ -57,7 +58,7 @@ export const agentComm: ServerProof = {
     ["send_message", { targetAgent: "teller/child", messageType: "note", payload: [1], mailbox: true, correlationId: "song" }],
     ["get_messages", { agentId: "child" }],
     ["request_reply", { targetAgent: "answerer", payload: { question: "Who?" }, waitMs: 20_000 }],
-    ["get_message", { messageId: "%reply.messageId" }],
+    ["get_message", { messageId: "%reply.id" }],
     ["send_message", { targetAgent: "teller", messageType: "note", payload: "Go" }],
     ["get_messages", {}],
     ["acknowledge_messages", { messageIds: ["%message.id"], outcome: "reject", reason: "Not mine" }],
