@@ -52,6 +52,8 @@ type Decided = BroadcastOutcome & { readonly inParts?: true };
 interface Receivers {
   readonly reachable: readonly string[];
   readonly gone: readonly string[];
+  /** Why there can be none. For the deciding transaction to say: a repetition of a call that was done is not refused. */
+  readonly refusal?: SwarmError;
 }
 
 export interface BroadcastsOptions {
@@ -68,8 +70,8 @@ export class Broadcasts {
   }
 
   /**
-   * Receivers are the agents that live when it is sent, without the sender. It answers when all inboxes have the message; a topic is
-   * written to once, and its subscribers take the message from there.
+   * Receivers are the agents that live when it is sent, without the sender; each counts as one message of the sender's rate. It
+   * answers when all inboxes have the message. A topic is written to once, and its subscribers take the message from there.
    * @throws SwarmError invalid_argument (`name`), not_found (workflow, replyTo), limit_exceeded (receivers, topics, rate, hops)
    */
   async send(call: Call, input: Broadcast): Promise<BroadcastOutcome> {
@@ -78,15 +80,15 @@ export class Broadcasts {
     const draft = this.#options.sending.draft(call, message, name === undefined ? { kind: scope } : { kind: scope, name });
     if (scope === "topic") return this.#publish(call, draft, name ?? "", keep);
 
-    const { reachable, gone } = await receiversOf(call, scope, name ?? "", draft.from);
-    if (reachable.length + gone.length > RECEIVERS_MAX) throw tooMany();
+    const { reachable, gone, refusal } = await receiversOf(call, scope, name ?? "", draft.from).catch(refused);
     const before = { delivered: 0, failed: gone.length, failedReceivers: gone.slice(0, FAILED_NAMED_MAX) };
     const inParts = reachable.length > PART_RECEIVERS_MAX;
     const full = inParts ? new Set<string>() : await this.#options.room.fullOf(call.store, reachable);
     const deliveries = inParts ? [] : reachable.map((receiver) => deliveryKey(receiver, draft.id));
     const decided = await call.transact(
       (tx): Decided => {
-        const posted = this.#options.sending.post(tx, draft);
+        if (refusal) throw refusal;
+        const posted = this.#options.sending.post(tx, draft, Math.max(1, reachable.length));
         if (!inParts) return { message: shown(posted), ...deliverPart(tx, posted, reachable, full, before) };
         beginFanOut(tx, posted.id, reachable, before);
         return { message: shown(posted), inParts };
@@ -138,6 +140,11 @@ function checkName(scope: Scope, name: string | undefined, keep: boolean | undef
       hint: "Only topics keep messages for those who come later.",
     });
   }
+}
+
+function refused(error: unknown): Receivers {
+  if (error instanceof SwarmError && !error.retryable) return { reachable: [], gone: [], refusal: error };
+  throw error;
 }
 
 function tooMany(): SwarmError {

@@ -134,6 +134,29 @@ describe("a broadcast", () => {
     expect(await bob.readAll()).toEqual([]);
   });
 
+  test("counts as many messages as it has receivers, so that a flood of broadcasts is stopped like any other", async () => {
+    verifies("COMM-12");
+    const { process, store, clock } = swarm();
+    const ann = await process("ann", { messageRate: 600 });
+    await crowd(store, 30);
+    for (let n = 0; n < 3; n++) await ann.broadcasts.send(ann.call, { scope: "all", ...note });
+    await expect(ann.broadcasts.send(ann.call, { scope: "all", ...note })).rejects.toEqual(code("limit_exceeded", /600/));
+    await ann.broadcasts.send(ann.call, { scope: "topic", name: "cheap", ...note });
+    await clock.advance(3_000);
+    await ann.broadcasts.send(ann.call, { scope: "all", ...note });
+  });
+
+  test("that was sent is told again to who repeats it, though it could not be sent any more", async () => {
+    verifies("CORE-12");
+    const { process, store } = swarm();
+    const ann = await process("ann");
+    await store.transact((tx) => tx.put("workflow/w", { id: "w" }));
+    const once = () => onceCall({ store, caller: ann.caller }, { key: "k", fingerprint: "f" });
+    const sent = await ann.broadcasts.send(once(), { scope: "workflow", name: "w", ...note });
+    await store.transact((tx) => tx.delete("workflow/w"));
+    expect(await ann.broadcasts.send(once(), { scope: "workflow", name: "w", ...note })).toEqual(sent);
+  });
+
   test(`to more than ${RECEIVERS_MAX} agents is refused`, async () => {
     const { process, store } = swarm();
     const ann = await process("ann");
@@ -210,6 +233,8 @@ describe("a broadcast to more than one transaction takes", () => {
     }
     for (const agentId of receivers) expect(await store.scan(prefixRange(`inbox/${agentId}/`, 10))).toHaveLength(1);
     expect(await store.scan(prefixRange("fanout-due/", 1))).toEqual([]);
+    const [fanOut] = await store.scan(prefixRange("fanout/", 1));
+    expect(fanOut?.value).toMatchObject({ parts: 11, done: 11, delivered: receivers.length + helpers.length, failed: 0 });
   });
 });
 
