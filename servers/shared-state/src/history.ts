@@ -1,7 +1,7 @@
 /** Earlier revisions of a key. */
 import { type Json, SwarmError } from "@mcp-swarm/core";
-import type { Store } from "@mcp-swarm/store";
-import { keys, revisionOf } from "./state-layer.ts";
+import type { Store, Transaction } from "@mcp-swarm/store";
+import { keys, readHead, readValue, revisionOf } from "./state-layer.ts";
 import { type Head, HISTORY_MAX, isLive, isLong, type Place, placeName, type Revision } from "./state-record.ts";
 
 /** Looks at a key, at most, while others write it faster than it can be read. */
@@ -35,29 +35,42 @@ export async function readNow(store: Reader, place: Place): Promise<Found | unde
 export async function readAt(store: Reader, place: Place, atRev: number): Promise<Found> {
   const found = await settled(place, async () => {
     const [counter, live, gone] = await store.getMany([keys.revision(place.space), keys.live(place), keys.gone(place)]);
-    const revision = revisionOf(counter);
-    if (atRev > revision) {
-      throw new SwarmError("invalid_argument", `Field atRev: the newest revision is ${revision}.`, {
-        hint: "Revisions count the writes of one scope: take one from an answer about the same scope.",
-      });
-    }
     const head = (live ?? gone)?.value as Head | undefined;
-    if (!head) throw valueless(place, atRev);
-    if (head.rev <= atRev) return head.op === "set" ? await withValue(store, place, head) : { found: undefined };
-    const rev = head.past.findLast((one) => one <= atRev);
-    if (rev === undefined) {
-      if (head.droppedRev === undefined) return { found: undefined };
-      throw new SwarmError("failed_precondition", `${placeName(place)}: revision ${atRev} is no longer kept.`, {
-        hint: `The last ${HISTORY_MAX} revisions before the current one are: the oldest kept is ${head.past[0]}.`,
-      });
-    }
+    const rev = revisionFor(place, head, atRev, revisionOf(counter));
+    if (rev === undefined || !head) return { found: undefined };
+    if (rev === head.rev) return await withValue(store, place, head);
     const row = await store.get(keys.past(place, rev));
-    if (!row) return undefined; // it fell out of the history meanwhile
-    const earlier = row.value as Revision;
-    return earlier.op === "set" ? await withValue(store, place, earlier) : { found: undefined };
+    return row && (await withValue(store, place, row.value as Revision)); // without the row it fell out of the history meanwhile
   });
   if (!found) throw valueless(place, atRev);
   return found;
+}
+
+/** `readAt` within a transaction. @throws SwarmError as `readAt` does */
+export function readAtIn(tx: Pick<Transaction, "get">, place: Place, atRev: number): Found {
+  const head = readHead(tx, place);
+  const rev = revisionFor(place, head, atRev, revisionOf(tx.get(keys.revision(place.space))));
+  const revision = rev === head?.rev ? head : rev === undefined ? undefined : (tx.get(keys.past(place, rev))?.value as Revision);
+  if (revision?.op !== "set") throw valueless(place, atRev);
+  return { revision, value: readValue(tx, place, revision) };
+}
+
+/**
+ * Which of a key's revisions was the newest at a revision of its space; undefined when it did not exist yet.
+ * @throws SwarmError invalid_argument for a revision to come, failed_precondition when it is no longer kept
+ */
+function revisionFor(place: Place, head: Head | undefined, atRev: number, revision: number): number | undefined {
+  if (atRev > revision) {
+    throw new SwarmError("invalid_argument", `No revision ${atRev}: the newest is ${revision}.`, {
+      hint: "Revisions count the writes of one scope: take one from an answer about the same scope.",
+    });
+  }
+  if (!head || head.rev <= atRev) return head?.rev;
+  const rev = head.past.findLast((one) => one <= atRev);
+  if (rev !== undefined || head.droppedRev === undefined) return rev;
+  throw new SwarmError("failed_precondition", `${placeName(place)}: revision ${atRev} is no longer kept.`, {
+    hint: `The last ${HISTORY_MAX} revisions before the current one are: the oldest kept is ${head.past[0]}.`,
+  });
 }
 
 export interface History {
@@ -89,7 +102,8 @@ async function settled<T>(place: Place, look: () => Promise<{ found: T } | undef
   throw new SwarmError("unavailable", `${placeName(place)} is written faster than it can be read.`, { hint: "Try again." });
 }
 
-async function withValue(store: Reader, place: Place, revision: Revision): Promise<{ found: Found } | undefined> {
+async function withValue(store: Reader, place: Place, revision: Revision): Promise<{ found: Found | undefined } | undefined> {
+  if (revision.op !== "set") return { found: undefined };
   if (!isLong(revision)) return { found: { revision, value: revision.value ?? null } };
   const row = await store.get(keys.long(place, revision.rev));
   return row && { found: { revision, value: row.value } };

@@ -16,7 +16,7 @@ import {
   type WriteTerms,
 } from "./conflict.ts";
 import { checkFence, type Fence } from "./fence.ts";
-import { type Found, type History, noValue, readAt, readHistory, readNow } from "./history.ts";
+import { type Found, type History, noValue, readAt, readAtIn, readHistory, readNow } from "./history.ts";
 import { applyChange, type Change, checkChange, checkedSize, sameJson } from "./patching.ts";
 import {
   forgetRevision,
@@ -25,7 +25,6 @@ import {
   type NewValue,
   placeId,
   placeKeys,
-  readHead,
   readLive,
   readValue,
   revisionOf,
@@ -211,18 +210,10 @@ export class Values {
     input: PlaceInput & FenceInput & { rev: number; ifRev?: number | undefined },
   ): Promise<Written & { restoredRev: number }> {
     const place = this.#scopes.writablePlace(call.caller, input);
-    // found outside: a revision that is kept never changes, so the plan only makes sure that it still is
-    const { revision } = await readAt(call.store, place, input.rev);
     return await this.#decide(call, input, [place], (tx, writing) => {
       checkTerms(place, readLive(tx, place)?.rev ?? 0, input.ifRev, policyIn(tx, place));
-      const head = readHead(tx, place);
-      const kept = head?.rev === revision.rev ? head : tx.get(keys.past(place, revision.rev))?.value;
-      if (!kept) {
-        throw new SwarmError("failed_precondition", `${placeName(place)}: revision ${input.rev} is no longer kept.`, {
-          hint: "get_state_history lists the revisions that are.",
-        });
-      }
-      writing.put(place, { value: readValue(tx, place, revision), size: revision.size });
+      const { revision, value } = readAtIn(tx, place, input.rev);
+      writing.put(place, { value, size: revision.size });
       return () => ({ ...written(writing, place), restoredRev: revision.rev });
     });
   }
