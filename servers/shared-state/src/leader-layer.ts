@@ -15,6 +15,9 @@ import { type KeyRange, ordered, prefixRange, type Store, segment, type Transact
 /** Most candidates of one group. */
 export const CANDIDATES_MAX = 200;
 
+/** Most tickets that a group remembers as given up. */
+export const RESIGNED_MAX = 32;
+
 export type Candidate = {
   readonly ticket: number;
   readonly agentId: string;
@@ -32,6 +35,8 @@ export type GroupRecord = {
   readonly ticket: number;
   /** Whose candidacy leads while it lasts, and since when. */
   readonly leader?: { readonly ticket: number; readonly since: number };
+  /** The last tickets that were given up: their processes may not know yet, and renew them no more. */
+  readonly resigned?: readonly number[];
   /** Where the group stands in the due index. */
   readonly dueAt?: number;
 };

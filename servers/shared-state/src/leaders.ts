@@ -13,6 +13,7 @@ import {
   groupKey,
   type Leader,
   leadersDue,
+  RESIGNED_MAX,
   readGroup,
   readLeader,
 } from "./leader-layer.ts";
@@ -72,17 +73,17 @@ export class Leaders {
       name: "candidacies",
       renew: (tx, lease, expiresAt) => {
         const mine = this.#candidacies.get(lease.id);
-        if (!mine) return false; // it resigned while the renewal was under way
+        if (!mine || readGroup(tx, mine.group).resigned?.includes(lease.token)) return false;
         const { group, candidate } = mine;
-        tx.get(candidateKey(group, candidate.ticket)); // so that a renewal and a resignation cannot both go through
         putCandidate(tx, group, candidate, expiresAt - tx.now);
         // a process that slept past its lease is a candidate again, and the only one when all slept
         if (!readLeader(tx, group)) promote(tx, group);
         return true;
       },
+      onLost: ({ id }) => void this.#candidacies.delete(id),
       release: (tx, lease) => {
         const mine = this.#candidacies.get(lease.id);
-        if (mine) withdraw(tx, mine.group, mine.candidate.ticket);
+        if (mine) resign(tx, mine.group, mine.candidate.ticket);
       },
     });
   }
@@ -164,8 +165,8 @@ export class Leaders {
   }
 
   /**
-   * The agent neither leads nor wants to any more; the next candidate leads at once.
-   * @throws SwarmError failed_precondition when it is no candidate through this process
+   * The agent neither leads nor wants to any more, through whichever process; the next candidate leads at once.
+   * @throws SwarmError failed_precondition when it is no candidate
    */
   async resign(
     call: Call,
@@ -173,25 +174,17 @@ export class Leaders {
   ): Promise<{ resigned: { group: string; led: boolean }; leader: LeaderView | null }> {
     const group = checkGroup(input.group);
     const agentId = speakAs(call.caller, input.agentId);
-    const { processId } = call.caller;
-    const local = [...this.#candidacies].find(([, one]) => one.group === group && one.candidate.agentId === agentId);
-    if (local) this.#candidacies.delete(local[0]); // a renewal under way must not bring it back
-    const { led } = await call
-      .transact(
-        (tx): { led: boolean } => {
-          const mine = candidatesIn(tx, group).find((one) => one.agentId === agentId && one.processId === processId);
-          if (!mine) throw noCandidate(group);
-          const led = readLeader(tx, group)?.ticket === mine.ticket;
-          withdraw(tx, group, mine.ticket);
-          return { led };
-        },
-        { prefetch: { keys: [groupKey(group)], ranges: [candidatesOf(group, CANDIDATES_MAX)] } },
-      )
-      .catch((error: unknown) => {
-        if (local) this.#candidacies.set(...local);
-        throw error;
-      });
-    if (local) this.#holdings.drop(local[0]);
+    const { tickets, led } = await call.transact(
+      (tx): { tickets: number[]; led: boolean } => {
+        const mine = candidatesIn(tx, group).filter((one) => one.agentId === agentId);
+        if (mine.length === 0) throw noCandidate(group);
+        const led = readLeader(tx, group)?.agentId === agentId;
+        for (const { ticket } of mine) resign(tx, group, ticket);
+        return { tickets: mine.map(({ ticket }) => ticket), led };
+      },
+      { prefetch: { keys: [groupKey(group)], ranges: [candidatesOf(group, CANDIDATES_MAX)] } },
+    );
+    for (const ticket of tickets) this.#forget(group, ticket);
     const leader = await findLeader(call.store, group);
     return { resigned: { group, led }, leader: leader ? viewOf(group, leader, call.caller) : null };
   }
@@ -228,11 +221,15 @@ export class Leaders {
     this.#candidacies.set(id, { group, candidate });
   }
 
-  async #withdraw(store: Store, group: string, ticket: number): Promise<void> {
+  #forget(group: string, ticket: number): void {
     const id = leaseId(group, ticket);
     this.#candidacies.delete(id);
     this.#holdings.drop(id);
-    await store.transact((tx) => withdraw(tx, group, ticket));
+  }
+
+  async #withdraw(store: Store, group: string, ticket: number): Promise<void> {
+    this.#forget(group, ticket);
+    await store.transact((tx) => resign(tx, group, ticket));
   }
 
   /** The leader; of a group whose leader's lease ran out, the candidate that takes its place now. */
@@ -277,10 +274,12 @@ function watchOver(tx: Transaction, record: GroupRecord, dueAt: number): void {
   tx.put(groupKey(group), { ...record, dueAt });
 }
 
-function withdraw(tx: Transaction, group: string, ticket: number): void {
-  const led = readGroup(tx, group).leader?.ticket === ticket;
+/** The candidacy is over for good; a renewal that is under way does not bring it back. */
+function resign(tx: Transaction, group: string, ticket: number): void {
+  const record = readGroup(tx, group);
   tx.delete(candidateKey(group, ticket));
-  if (led) promote(tx, group);
+  tx.put(groupKey(group), { ...record, resigned: [...(record.resigned ?? []), ticket].slice(-RESIGNED_MAX) });
+  if (record.leader?.ticket === ticket) promote(tx, group);
 }
 
 function leaseId(group: string, ticket: number): string {
@@ -319,8 +318,8 @@ function full(group: string): SwarmError {
 }
 
 function noCandidate(group: string): SwarmError {
-  return new SwarmError("failed_precondition", `You are no candidate of group ${group} through this process.`, {
-    hint: "get_leader tells who leads; a candidacy of another process ends with that process, or by resigning there.",
+  return new SwarmError("failed_precondition", `You are no candidate of group ${group}.`, {
+    hint: "get_leader tells who leads.",
   });
 }
 

@@ -31,8 +31,8 @@ export const sharedStateLocks: Pick<ServerProof, "setup" | "story" | "writes"> =
   ],
   writes: {
     acquire_lock: { before: [], args: { name: "@lock" }, other: { name: "@lock", mode: "shared" } },
-    renew_lock: { before: [LOCK], args: { name: "@lock", ttlMs: 90_000 }, other: { name: "@lock" } },
-    release_lock: { before: [LOCK], args: { name: "@lock" }, other: { name: "@other" } },
+    renew_lock: { before: [LOCK], args: { name: "@lock", ttlMs: 90_000, fencingToken: 1 }, other: { name: "@lock" } },
+    release_lock: { before: [LOCK], args: { name: "@lock", fencingToken: 1 }, other: { name: "@other" } },
     elect_leader: { before: [], args: { group: "@group" }, other: { group: "@other" } },
     resign_leader: { before: [ELECT], args: { group: "@group" }, other: { group: "@other" } },
     reserve_files: { before: [], args: { globs: ["@src/**"] }, other: { globs: ["@src"] } },
