@@ -1,20 +1,53 @@
-/** An official MCP client with a stdio server process of its own, as an agent's host has it. */
+/** An agent's host: official MCP clients, each with a stdio server process of its own, as a user's host mounts them. */
 import { join } from "node:path";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 
-const BIN = join(import.meta.dirname, "..", "servers", "task-coordination", "dist", "main.js");
+const SERVERS = { tasks: "task-coordination", comm: "agent-comm", state: "shared-state" } as const;
+type ServerName = keyof typeof SERVERS;
 
-export interface Host {
-  serverPid: number;
-  call<T>(tool: string, args: Record<string, unknown>): Promise<T>;
+/** What all hosts of one swarm have in common. */
+export interface Swarm {
+  store: string;
+  leaseMs: number;
+}
+
+/** Calls a tool of one server, which must succeed. */
+export type Tools = <T>(tool: string, args?: Record<string, unknown>) => Promise<T>;
+
+export type Host = Readonly<Record<ServerName, Tools>> & {
+  readonly serverPids: readonly number[];
+  close(): Promise<void>;
+};
+
+export async function startHost(agent: string, swarm: Swarm): Promise<Host> {
+  const [tasks, comm, state] = await Promise.all([
+    startServer("tasks", agent, swarm),
+    startServer("comm", agent, swarm),
+    startServer("state", agent, swarm),
+  ]);
+  return {
+    tasks: tasks.call,
+    comm: comm.call,
+    state: state.call,
+    serverPids: [tasks.pid, comm.pid, state.pid],
+    async close() {
+      await Promise.all([tasks.close(), comm.close(), state.close()]);
+    },
+  };
+}
+
+export interface Server {
+  readonly call: Tools;
+  readonly pid: number;
   close(): Promise<void>;
 }
 
-export async function startHost(agent: string, store: string, leaseMs: number): Promise<Host> {
+/** One server alone: a host mounts only what it needs. */
+export async function startServer(name: ServerName, agent: string, { store, leaseMs }: Swarm): Promise<Server> {
   const transport = new StdioClientTransport({
     command: process.execPath,
-    args: [BIN],
+    args: [join(import.meta.dirname, "..", "servers", SERVERS[name], "dist", "main.js")],
     env: {
       PATH: process.env.PATH ?? "",
       HOME: process.env.HOME ?? "",
@@ -26,14 +59,11 @@ export async function startHost(agent: string, store: string, leaseMs: number): 
   });
   const client = new Client({ name: "mcp-swarm-demo", version: "1.0.0" }, { versionNegotiation: { mode: "auto" } });
   await client.connect(transport);
-  return {
-    serverPid: transport.pid ?? -1,
-    async call<T>(tool: string, args: Record<string, unknown>) {
-      const result = await client.callTool({ name: tool, arguments: args }, { timeout: 120_000 });
-      if (!result.isError) return result.structuredContent as T;
-      const [first] = result.content as { text?: string }[];
-      throw new Error(`${tool}: ${first?.text ?? "failed"}`);
-    },
-    close: () => client.close(),
+  const call: Tools = async <T>(tool: string, args: Record<string, unknown> = {}) => {
+    const result = await client.callTool({ name: tool, arguments: args }, { timeout: 120_000 });
+    if (!result.isError) return result.structuredContent as T;
+    const [first] = result.content as { text?: string }[];
+    throw new Error(`${tool}: ${first?.text ?? "failed"}`);
   };
+  return { call, pid: transport.pid ?? -1, close: () => client.close() };
 }

@@ -1,46 +1,39 @@
 /**
- * A job on real input: five workers, each an official MCP client with its own server process, measure the files of a folder
- * through one workflow. With --kill one of them and its server get SIGKILL in the middle, and the job still finishes.
+ * A job on real input: five workers, each with official MCP clients and server processes of its own, measure the files of a
+ * folder through one workflow. They write the report together, each part under the report's lock, and tell of each part by
+ * message and on a topic, on which an auditor who comes late catches up. With --kill one worker and its servers get SIGKILL
+ * while it holds the lock, and the job still finishes.
  */
-import { type ChildProcess, fork } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { SingleBar } from "cli-progress";
 import { Command, InvalidArgumentError } from "commander";
-import { markdownTable } from "markdown-table";
-import { type Host, startHost } from "./host.ts";
-import { FILES_MAX, type Measure, NOTHING, type PlannedTask, planJob, sourceFiles } from "./plan.ts";
-import type { WorkerMessage } from "./worker.ts";
+import { Crew } from "./crew.ts";
+import { type Host, type Server, type Swarm, startHost, startServer } from "./host.ts";
+import { Mailbox } from "./mailbox.ts";
+import { FILES_MAX, type PlannedTask, planJob, sourceFiles } from "./plan.ts";
+import { type Outcome, problemsOf, reportText, type TaskDetails } from "./report.ts";
+import { PARTS_WRITTEN, REPORT_TOPIC, readParts } from "./report-file.ts";
+import { Transcript } from "./transcript.ts";
 
 /** Tasks per call, and the lease in the demo: short, so that a take-over is soon seen. */
 const TASKS_PER_CALL = 500;
 const LEASE_MS = 2_000;
 const STATUS_EVERY_MS = 250;
+const PROGRESS_EVERY_MS = 1_000;
 const WORKERS_MAX = 32;
 
-interface Change {
-  at: number;
-  by: string;
-  event: string;
-  attempt: number;
-}
-interface Details {
-  task: { id: string; title: string; status: string; claimedBy?: string; output?: Measure };
-  history: Change[];
-}
 interface WorkflowStatus {
   id: string;
   status: string;
-  totalTasks: number;
   completedTasks: number;
 }
 
 const program = new Command("npm run demo --")
-  .description("Five workers measure the files of a folder through one workflow.")
+  .description("Five workers measure the files of a folder through one workflow and write a report of it together.")
   .argument("[folder]", "the folder", process.env.INIT_CWD ?? ".")
-  .option("--kill", "kill a worker and its server with SIGKILL in the middle")
+  .option("--kill", "kill a worker and its servers with SIGKILL while it holds the report's lock")
   .option("--workers <n>", "how many workers", whole(1, WORKERS_MAX), 5)
   .option("--pause <ms>", "time each task takes besides its work, so that one can watch", whole(0, 10_000), 20)
   .option("--store <url>", "sqlite:<path> or postgres://…; a temporary SQLite file when absent")
@@ -62,132 +55,97 @@ if (files.length === 0 || files.length > FILES_MAX) {
   program.error(`${folder} has ${files.length} source files; the demo takes 1 to ${FILES_MAX}. Name another folder.`);
 }
 const temporary = mkdtempSync(join(tmpdir(), "mcp-swarm-demo-"));
-const store = options.store ?? `sqlite:${join(temporary, "swarm.db")}`;
-const planner = await startHost("planner", store, LEASE_MS);
+const swarm: Swarm = { store: options.store ?? `sqlite:${join(temporary, "swarm.db")}`, leaseMs: LEASE_MS };
 const plan = planJob(files);
-const workflowId = await createWorkflow(planner, plan);
+const parts = plan.filter(({ parameters }) => parameters.part !== undefined).length;
 console.log(
-  `${files.length} files, ${plan.length} tasks, ${options.workers} workers, store ${options.store ? "as given" : "a temporary SQLite file"}\n`,
+  `${files.length} files, ${plan.length} tasks, ${parts} parts of a report, ${options.workers} workers, store ${options.store ? "as given" : "a temporary SQLite file"}\n`,
 );
+const transcript = new Transcript();
+const planner = await startHost("planner", swarm);
+const mailbox = new Mailbox(planner.comm);
+const workflowId = await createWorkflow(planner, plan);
+const partsFile = join(temporary, "report.json");
+/** One who was not there when the work began, and reads of all of it from the topic's history. */
+interface Auditor {
+  server: Server;
+  mailbox: Mailbox;
+  announcedBefore: number;
+}
+let auditor: Promise<Auditor> | undefined;
+
+async function comeLate(): Promise<Auditor> {
+  const server = await startServer("comm", "auditor", swarm);
+  const announcedBefore = crew.announced;
+  transcript.say(`the auditor comes and subscribes to the topic from its start; ${announcedBefore} parts were announced before`);
+  await server.call("subscribe", { topics: [REPORT_TOPIC], replayFrom: "start" });
+  return { server, mailbox: new Mailbox(server.call), announcedBefore };
+}
+
+const crew = new Crew({
+  workers: options.workers,
+  order: { folder, workflowId, ...swarm, pauseMs: options.pause, partsFile },
+  transcript,
+  killNow: (done) => options.kill === true && done >= plan.length / 3,
+  onAnnounced(count) {
+    if (auditor || count < parts / 3) return;
+    auditor = comeLate();
+    auditor.catch(() => {}); // heard of when it is awaited
+  },
+});
 
 /** The job as one workflow: the first tasks with it, the others added to it before it starts. */
 async function createWorkflow(host: Host, tasks: readonly PlannedTask[]): Promise<string> {
-  const first = tasks.slice(0, TASKS_PER_CALL);
-  const { workflow } = await host.call<{ workflow: WorkflowStatus }>("create_workflow", {
+  const { workflow } = await host.tasks<{ workflow: WorkflowStatus }>("create_workflow", {
     name: `measure ${files.length} files`,
-    tasks: first,
+    tasks: tasks.slice(0, TASKS_PER_CALL),
   });
   for (let at = TASKS_PER_CALL; at < tasks.length; at += TASKS_PER_CALL) {
-    await host.call("add_tasks", { workflowId: workflow.id, tasks: tasks.slice(at, at + TASKS_PER_CALL) });
+    await host.tasks("add_tasks", { workflowId: workflow.id, tasks: tasks.slice(at, at + TASKS_PER_CALL) });
   }
   return workflow.id;
 }
 
-// ── the workers ──
-
-interface Worker {
-  agent: string;
-  child: ChildProcess;
-  serverPid: number;
-  done: number;
-  holds: string | undefined;
-  killed: boolean;
-  ended: Promise<void>;
-}
-let kill: { worker: Worker; taskId: string } | undefined;
-const workers = Array.from({ length: options.workers }, (_, index) => startWorker(`worker-${index + 1}`));
-
-function startWorker(agent: string): Worker {
-  const args = [agent, folder, workflowId, store, String(LEASE_MS), String(options.pause)];
-  const child = fork(join(import.meta.dirname, "worker.ts"), args);
-  const worker: Worker = {
-    agent,
-    child,
-    serverPid: -1,
-    done: 0,
-    holds: undefined,
-    killed: false,
-    ended: new Promise((ended) => child.once("exit", () => ended())),
-  };
-  child.on("message", (message: WorkerMessage) => {
-    if (message.kind === "started") worker.serverPid = message.serverPid;
-    if (message.kind === "claimed") {
-      worker.holds = message.taskId;
-      if (options.kill && !kill && doneTasks() >= plan.length / 3) killNow(worker, message.taskId);
-    }
-    if (message.kind === "done") {
-      worker.holds = undefined;
-      worker.done += 1;
-    }
-  });
-  return worker;
-}
-
-function doneTasks(): number {
-  return workers.reduce((total, worker) => total + worker.done, 0);
-}
-
-/** As when a machine dies: the host and its server are gone at once, and nothing is given back. */
-function killNow(worker: Worker, taskId: string): void {
-  kill = { worker, taskId };
-  worker.killed = true;
-  process.kill(worker.serverPid, "SIGKILL");
-  worker.child.kill("SIGKILL");
-}
-
 // ── while it runs ──
 
-const startedAt = performance.now();
-await planner.call("execute_workflow", { workflowId });
-const bar = new SingleBar({
-  format: "{bar} {value}/{total} tasks · {working}",
-  hideCursor: true,
-  noTTYOutput: true,
-  notTTYSchedule: 2_000,
-});
-bar.start(plan.length, 0, { working: "" });
+await crew.started();
+transcript.say(`the planner and ${options.workers} workers are there, each with three servers; the workflow begins`);
+const begunAt = transcript.elapsedMs;
+await planner.tasks("execute_workflow", { workflowId });
 let status: WorkflowStatus;
+let toldAt = begunAt;
 do {
   await pause(STATUS_EVERY_MS);
-  status = (await planner.call<{ workflow: WorkflowStatus }>("get_workflow_status", { workflowId })).workflow;
-  const working = workers.map(
-    ({ agent, holds, killed }) =>
-      `${agent.replace("worker-", "")}:${killed ? "killed" : (holds ?? "–").replace(`${workflowId}.`, "")}`,
-  );
-  bar.update(status.completedTasks, { working: working.join("  ") });
-  if (workers.every(({ child }) => child.exitCode !== null || child.signalCode !== null)) break;
-} while (status.status === "running" || status.status === "created");
-bar.stop();
-const tookMs = performance.now() - startedAt;
-await Promise.all(workers.map(({ ended }) => ended));
+  status = (await planner.tasks<{ workflow: WorkflowStatus }>("get_workflow_status", { workflowId })).workflow;
+  if (transcript.elapsedMs - toldAt >= PROGRESS_EVERY_MS) {
+    toldAt = transcript.elapsedMs;
+    transcript.say(
+      `${status.completedTasks} of ${plan.length} tasks done; the planner has heard of ${mailbox.news.length} of ${parts} parts`,
+    );
+  }
+} while (!crew.allEnded && (status.status === "running" || status.status === "created"));
+const tookMs = transcript.elapsedMs - begunAt;
+transcript.say(`the workflow is ${status.status}`);
+await crew.ended();
+await mailbox.stop();
+const late = await auditor;
+await late?.mailbox.stop();
 
 // ── the report ──
 
-const details = await inBatches(plan, 50, (task) => planner.call<Details>("get_task", { taskId: `${workflowId}.${task.id}` }));
-const report = details.find(({ task }) => task.id === `${workflowId}.report`);
-const total = report?.task.output ?? NOTHING;
-const counted = total.files + total.missing;
-const completions = details.map(({ history }) => history.filter(({ event }) => event === "done").length);
-const takenOver = details.flatMap(({ task, history }) => {
-  const lost = history.find(({ event }) => event === "lease_expired" || event === "given_back");
-  if (!lost) return [];
-  const before = history.filter(({ at, event }) => event === "claimed" && at <= lost.at).at(-1);
-  return [
-    {
-      task,
-      from: before?.by ?? "?",
-      to: task.claimedBy ?? "?",
-      afterMs: (history.find(({ at, event }) => event === "claimed" && at > lost.at)?.at ?? lost.at) - (before?.at ?? lost.at),
-    },
-  ];
-});
-const problems = [
-  ...(status.status === "completed" ? [] : [`the workflow ended as ${status.status}`]),
-  ...(counted === files.length ? [] : [`the report counts ${counted} files of ${files.length}`]),
-  ...(completions.every((count) => count === 1) ? [] : ["a task was finished not exactly once"]),
-  ...(options.kill && !kill ? ["nobody was killed: the job was over too soon; use a larger folder"] : []),
-  ...(kill && !takenOver.some(({ task }) => task.id === kill?.taskId) ? ["what the killed worker held was not taken over"] : []),
-];
+const outcome: Outcome = {
+  name: folder.split("/").at(-1) ?? folder,
+  files: files.length,
+  workflowStatus: status.status,
+  tookMs,
+  details: await inBatches(plan, 50, (task) => planner.tasks<TaskDetails>("get_task", { taskId: `${workflowId}.${task.id}` })),
+  parts: readParts(partsFile),
+  partsWritten: (await planner.state<{ entry: { value: number } }>("get_state", { key: PARTS_WRITTEN })).entry.value,
+  crew,
+  reported: mailbox.news,
+  late: late && { news: late.mailbox.news, announcedBefore: late.announcedBefore },
+  killWanted: options.kill === true,
+};
 
 async function inBatches<T, R>(items: readonly T[], size: number, run: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = [];
@@ -195,46 +153,15 @@ async function inBatches<T, R>(items: readonly T[], size: number, run: (item: T)
   return results;
 }
 
-const columns = ({ files, lines, blank, bytes, longestLine }: Measure) => [files, lines, blank, bytes, longestLine];
-const number = (value: number) => value.toLocaleString("en-US");
-const folderRows = details
-  .filter(({ task }) => /\.folder-\d+$/.test(task.id))
-  .map(({ task }) => [task.title, ...columns(task.output ?? NOTHING).map(number), task.claimedBy ?? ""])
-  .sort(([a = ""], [b = ""]) => a.localeCompare(b));
-const align = ["l", "r", "r", "r", "r", "r", "l"];
-const byFolder = markdownTable([["folder", "files", "lines", "blank", "bytes", "longest line", "added up by"], ...folderRows], {
-  align,
-});
-const byWorker = markdownTable(
-  [
-    ["worker", "tasks", "share", "end"],
-    ...workers.map(({ agent, killed }) => {
-      const tasks = details.filter(({ task }) => task.claimedBy === agent).length;
-      return [agent, number(tasks), `${((100 * tasks) / plan.length).toFixed(1)} %`, killed ? "killed" : "finished"];
-    }),
-  ],
-  { align: ["l", "r", "r", "l"] },
-);
-const text = `# ${folder.split("/").at(-1)}: ${number(total.files)} files, ${number(total.lines)} lines, ${number(total.bytes)} bytes
-
-${plan.length} tasks by ${workers.length} workers in ${(tookMs / 1_000).toFixed(1)} s. Every file was counted once: ${counted === files.length && completions.every((count) => count === 1) ? "yes" : "NO"}.
-
-## Folders
-${byFolder}
-
-## Workers
-${byWorker}
-
-## Taken over
-${takenOver.length === 0 ? "Nothing: no worker was lost." : takenOver.map(({ task, from, to, afterMs }) => `- ${task.title} (${task.id.replace(`${workflowId}.`, "")}): from ${from} to ${to}, ${number(afterMs)} ms after it was claimed`).join("\n")}
-`;
+const text = reportText(outcome);
 console.log(`\n${text}`);
 const out = resolve(process.env.INIT_CWD ?? ".", options.out);
 writeFileSync(out, text);
 console.log(`The report is in ${out}`);
 
-await planner.close();
+await Promise.all([planner.close(), late?.server.close()]);
 rmSync(temporary, { recursive: true, force: true });
+const problems = problemsOf(outcome);
 if (problems.length > 0) {
   console.error(`\nNot as it should be: ${problems.join("; ")}.`);
   process.exitCode = 1;

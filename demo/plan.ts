@@ -18,8 +18,15 @@ export interface PlannedTask {
   title: string;
   description: string;
   dependencies?: string[];
-  parameters: { path: string };
+  parameters: {
+    path: string;
+    /** The part of the report that whoever does the task writes. */
+    part?: string;
+  };
 }
+
+/** The last task's part. */
+export const TOTAL = "(total)";
 
 /** The folder's source files, relative to it: what git tracks there, else all that is not hidden and not installed. */
 export async function sourceFiles(folder: string): Promise<string[]> {
@@ -51,14 +58,21 @@ export function planJob(files: readonly string[]): PlannedTask[] {
   }
   const sums: string[] = [];
   for (const [index, [folder, members]] of [...folders].entries()) {
-    sums.push(addUp(tasks, `folder-${index + 1}`, folder, `Add up the files of ${folder}`, members));
+    sums.push(addUp(tasks, `folder-${index + 1}`, { path: folder, part: folder }, `Add up the files of ${folder}`, members));
   }
-  addUp(tasks, "report", ".", "Add up all folders", sums);
+  addUp(tasks, "report", { path: ".", part: TOTAL }, "Add up all folders", sums);
   return tasks;
 }
 
 /** A task that adds up others; above FAN_IN of them, through tasks that add up a part each. */
-function addUp(tasks: PlannedTask[], id: string, path: string, description: string, members: readonly string[]): string {
+function addUp(
+  tasks: PlannedTask[],
+  id: string,
+  parameters: { path: string; part: string },
+  description: string,
+  members: readonly string[],
+): string {
+  const { path } = parameters;
   let level = [...members];
   for (let round = 1; level.length > FAN_IN; round++) {
     const parts: string[] = [];
@@ -77,7 +91,7 @@ function addUp(tasks: PlannedTask[], id: string, path: string, description: stri
     }
     level = parts;
   }
-  tasks.push({ id, type: "add-up", title: path, description, dependencies: level, parameters: { path } });
+  tasks.push({ id, type: "add-up", title: path, description, dependencies: level, parameters });
   return id;
 }
 
