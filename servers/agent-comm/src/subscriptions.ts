@@ -24,7 +24,7 @@ import {
   type TopicRecord,
   topicKey,
 } from "./topic-layer.ts";
-import type { Directory, Topics } from "./topics.ts";
+import type { Topics } from "./topics.ts";
 
 /** Names and beginnings of names in one subscription. */
 export const SUBSCRIBED_TOPICS_MAX = 20;
@@ -84,7 +84,7 @@ export class Subscriptions implements InboxSource {
     if (input.from !== undefined) checkAgentId(input.from);
     const id = newId("sub", this.#random);
     const wanted = { topics: unique(input.topics), ...filterOf(input) };
-    const { cursors, topicsThen } = await this.#begin(call.store, wanted.topics, input.replayFrom ?? "now");
+    const cursors = await this.#begin(call.store, wanted.topics, input.replayFrom ?? "now");
     const prefix = subscriptionsPrefix(agentId);
     const range = prefixRange(prefix, SUBSCRIPTIONS_MAX);
     const subscription = await call.transact(
@@ -97,7 +97,7 @@ export class Subscriptions implements InboxSource {
             hint: "End one with unsubscribe (list_subscriptions shows them), or name several topics in one.",
           });
         }
-        const made = { agentId, ...wanted, topicsThen, cursors };
+        const made = { agentId, ...wanted, cursors };
         const subscription = same ? { ...same, ...made } : { id, ...made, createdAt: tx.now, received: 0, missed: 0 };
         keep(tx, subscription);
         return subscription;
@@ -181,11 +181,11 @@ export class Subscriptions implements InboxSource {
     return { entries, heads: await this.#heads(store, patterns) };
   }
 
-  async #heads(store: Store, patterns: readonly string[], directory?: Directory): Promise<TopicRecord[]> {
+  async #heads(store: Store, patterns: readonly string[]): Promise<TopicRecord[]> {
     const names = new Set(patterns.filter((pattern) => !pattern.endsWith("*")));
     const beginnings = patterns.filter((pattern) => pattern.endsWith("*"));
     if (beginnings.length > 0) {
-      const all = (directory ?? (await this.#topics.directory(store))).names;
+      const { names: all } = await this.#topics.directory(store);
       for (const { name } of all) if (beginnings.some((pattern) => isTopicOf(pattern, name))) names.add(name);
     }
     if (names.size === 0) return [];
@@ -193,15 +193,15 @@ export class Subscriptions implements InboxSource {
     return entries.flatMap((entry) => (entry ? [entry.value as TopicRecord] : []));
   }
 
-  /** Where a subscription that is made now begins in each topic that there is. */
+  /**
+   * Where a subscription that is made now begins in each topic that there is. A topic that comes later is read from its beginning.
+   */
   async #begin(
     store: Store,
     patterns: readonly string[],
     replayFrom: "now" | "start" | number,
-  ): Promise<Pick<Subscription, "cursors" | "topicsThen">> {
-    // topics that come after the directory was read are later ones, and read from their beginning
-    const directory = await this.#topics.directory(store);
-    const heads = (await this.#heads(store, patterns, directory)).filter(({ number }) => number <= directory.created);
+  ): Promise<Subscription["cursors"]> {
+    const heads = await this.#heads(store, patterns);
     if (replayFrom !== "now" && heads.length > REPLAYED_TOPICS_MAX) {
       throw new SwarmError("invalid_argument", `topics name more than ${REPLAYED_TOPICS_MAX} topics to replay.`, {
         hint: "Name fewer, or leave replayFrom out.",
@@ -212,7 +212,7 @@ export class Subscriptions implements InboxSource {
       const seen = replayFrom === "now" ? last : (await firstFrom(store, name, last, replayFrom)) - 1;
       cursors[name] = { topic: number, seen, since: last };
     }
-    return { cursors, topicsThen: directory.created };
+    return cursors;
   }
 
   /** What one transaction is to take; undefined when there is nothing to do. */

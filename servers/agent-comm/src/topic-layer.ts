@@ -72,8 +72,7 @@ export type Subscription = {
   readonly from?: string;
   readonly senderCapability?: string;
   readonly createdAt: number;
-  /** How many topics there had ever been then: later ones are read from their beginning. */
-  readonly topicsThen: number;
+  /** In topics that were there when it was made, or that it has read in. */
   readonly cursors: { readonly [topic: string]: TopicCursor };
   readonly received: number;
   /** Messages that were gone before they were read. */

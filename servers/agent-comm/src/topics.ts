@@ -33,10 +33,9 @@ export interface TopicPage {
   nextCursor?: string;
 }
 
-/** The topics as of one revision, and how many there had ever been by then. */
-export interface Directory {
+/** The topics as of one revision. */
+interface Directory {
   readonly rev: Rev | undefined;
-  readonly created: number;
   readonly names: readonly TopicName[];
 }
 
@@ -71,10 +70,9 @@ export class Topics {
   async directory(store: Store): Promise<Directory> {
     const entry = await store.get(DIRECTORY_KEY);
     if (this.#known === undefined || this.#known.rev !== entry?.rev) {
-      const state = entry?.value as DirectoryState | undefined;
       // there are no more than TOPICS_MAX, which is what one scan reads
-      const rows = state === undefined ? [] : await store.scan(prefixRange(TOPIC_NAMES_PREFIX, SCAN_LIMIT_MAX));
-      this.#known = { rev: entry?.rev, created: state?.created ?? 0, names: rows.map(({ value }) => value as TopicName) };
+      const rows = entry === undefined ? [] : await store.scan(prefixRange(TOPIC_NAMES_PREFIX, SCAN_LIMIT_MAX));
+      this.#known = { rev: entry?.rev, names: rows.map(({ value }) => value as TopicName) };
     }
     return this.#known;
   }

@@ -212,6 +212,43 @@ describe("a subscription", () => {
     await expect(bob.subscriptions.unsubscribe(bob.call, ended)).rejects.toEqual(code("not_found", /bob/));
   });
 
+  test("is read by one process at a time: what another took, or ended, between a look and its commit, stays so", async () => {
+    verifies("COMM-07");
+    const { process, store } = swarm();
+    const [ann, bob] = [await process("ann"), await process("bob")];
+    const { subscription } = await bob.subscriptions.subscribe(bob.call, { topics: ["build"] });
+    const meanwhile = (first: () => Promise<unknown>): Store => {
+      let done = false;
+      return new Proxy(store, {
+        get(target, name) {
+          const member: unknown = Reflect.get(target, name, target);
+          if (typeof member !== "function") return member;
+          if (name !== "transact" || done) return member.bind(target);
+          return async (plan: Parameters<Store["transact"]>[0]) => {
+            done = true;
+            await first();
+            return target.transact(plan);
+          };
+        },
+      });
+    };
+    await publish(ann, "build", { payload: 1 });
+    await bob.subscriptions.pull(
+      meanwhile(async () => {
+        await bob.subscriptions.pull(store, "bob");
+        await publish(ann, "build", { payload: 2 });
+        await bob.subscriptions.pull(store, "bob");
+      }),
+      "bob",
+    );
+    expect((await bob.subscriptions.list(bob.call)).subscriptions).toMatchObject([{ received: 2, missed: 0, behind: 0 }]);
+    await publish(ann, "build", { payload: 3 });
+    const end = () => bob.subscriptions.unsubscribe(bob.call, { subscriptionId: subscription.id });
+    await bob.subscriptions.pull(meanwhile(end), "bob");
+    expect((await bob.subscriptions.list(bob.call)).subscriptions).toEqual([]);
+    expect(await payloads(bob)).toEqual([1, 2]);
+  });
+
   test("that nobody reads for a month ends; one that is read goes on", async () => {
     verifies("COMM-07");
     const { process, clock } = swarm();
