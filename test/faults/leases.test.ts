@@ -1,6 +1,5 @@
 /** Holders that die, sleep past their lease, or live on without a word. */
 
-import { setTimeout as pause } from "node:timers/promises";
 import { type StoredTask, type TaskChange, taskOf } from "@mcp-swarm/coordination/tasks";
 import { openStore, type Store } from "@mcp-swarm/store";
 import { describe, expect, inject, test } from "vitest";
@@ -9,6 +8,7 @@ import { eventually, Host, type ToolAnswer } from "../support/host.ts";
 import { freshDatabase } from "../support/postgres.ts";
 import { slowNetwork } from "../support/slow-network.ts";
 import { ENGINES, size } from "./engines.ts";
+import { stop } from "./stop.ts";
 
 const LEASE_MS = 2_000;
 /** The promise: a dead holder's task is available so long after its lease at the latest, by the store's clock. */
@@ -16,9 +16,6 @@ const GRACE_MS = 1_000;
 const LEASES_LIVED = 6;
 const TIMEOUT_MS = 3 * LEASE_MS;
 const WAIT_MS = 20_000;
-/** How soon a write gets through when no one is stopped within a commit, and how often a stop may hit one. */
-const PROBE_MS = 1_500;
-const STOPS_MAX = 5;
 const PAUSES = size(4, 60);
 const DEATHS = size(3, 40);
 
@@ -37,21 +34,6 @@ async function change(store: Store, id: string, event: TaskChange["event"]): Pro
 function refused(answer: ToolAnswer): void {
   expect(answer.isError, answer.text).toBe(true);
   expect(answer.text).toMatch(/^failed_precondition: /);
-}
-
-/**
- * Stops a process at a moment at which it commits nothing: one that is stopped within a commit keeps SQLite's lock, and with
- * it everybody from writing, until it goes on or ends.
- */
-async function stop(pid: number, store: Store): Promise<void> {
-  for (let tries = 0; tries < STOPS_MAX; tries++) {
-    process.kill(pid, "SIGSTOP");
-    const written = store.transact((tx) => tx.delete("probe/nothing")).then(() => true);
-    if (await Promise.race([written, pause(PROBE_MS, false)])) return;
-    process.kill(pid, "SIGCONT");
-    await written;
-  }
-  throw new Error(`Process ${pid} was within a commit each of ${STOPS_MAX} times it was stopped`);
 }
 
 describe.each(ENGINES)("$name", ({ meet }) => {
