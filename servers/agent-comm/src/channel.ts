@@ -7,13 +7,15 @@ import type { Clock } from "@mcp-swarm/core";
 import type { Caller } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
 import type { Inbox } from "./inbox.ts";
-import { messagesOf, VIEWED_MAX, viewInbox } from "./inbox-view.ts";
+import { messagesOf, viewInbox } from "./inbox-view.ts";
 import type { MessageRecord } from "./message-record.ts";
 
 /** Characters of a payload in one event. */
 const EVENT_CHARS = 500;
 /** Messages pushed after one look; of more the session is told the number. */
 const EVENTS_MAX = 10;
+/** Waiting messages that are followed: of an inbox with more, new ones behind these are not pushed. */
+const FOLLOWED_MAX = 1_000;
 /** Looks are at least so far apart: a flood must not become a busy loop. */
 const LOOK_GAP_MS = 200;
 /** A look that failed is repeated after so long. */
@@ -102,7 +104,7 @@ class OpenChannel implements Disposable {
   async #look(): Promise<number | undefined> {
     const { store, inbox } = this.#options;
     await inbox.pull(store, this.#agentId);
-    const view = await viewInbox(store, this.#agentId, VIEWED_MAX);
+    const view = await viewInbox(store, this.#agentId, FOLLOWED_MAX);
     const before = this.#known;
     const fresh = before === undefined ? [] : view.first.filter(({ id }) => !before.has(id));
     this.#known = new Set(view.first.map(({ id }) => id));

@@ -1,11 +1,11 @@
 /** What waits in an inbox, looked at without handing anything out. */
-import { type Entry, ordered, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
+import { type Entry, ordered, prefixRange, type Store } from "@mcp-swarm/store";
 import { countRows, type InboxCount } from "./inbox-room.ts";
 import { dueAtOf, type InboxEntry, inboxEntry, messageKey, prefixes } from "./message-layer.ts";
 import type { MessageRecord } from "./message-record.ts";
 
 /** The counts of a view stop here. */
-export const VIEWED_MAX = 1_000;
+export const VIEWED_MAX = 200;
 
 export interface InboxView {
   /** What would be handed out now: first what is ready, in order, then what is due to come again. At most `limit`. */
@@ -23,7 +23,7 @@ export async function viewInbox(store: Pick<Store, "scan" | "now">, agentId: str
   const due = prefixes.due(agentId);
   const now = await store.now();
   const boundary = `${due}${ordered(now + 1)}`;
-  const waiting = await store.scan(prefixRange(due, SCAN_LIMIT_MAX));
+  const waiting = await store.scan(prefixRange(due, VIEWED_MAX));
   const [over, later] = [waiting.filter((row) => row.key < boundary), waiting.filter((row) => row.key >= boundary)];
   const ready = await countRows(store, prefixes.ready(agentId), VIEWED_MAX);
   const head = await store.scan(prefixRange(prefixes.ready(agentId), limit));
@@ -34,7 +34,7 @@ export async function viewInbox(store: Pick<Store, "scan" | "now">, agentId: str
       count: Math.min(VIEWED_MAX, ready.count + over.length),
       more: ready.more || ready.count + over.length > VIEWED_MAX,
     },
-    inFlight: { count: later.length, more: waiting.length === SCAN_LIMIT_MAX },
+    inFlight: { count: later.length, more: waiting.length === VIEWED_MAX },
     dead: await countRows(store, prefixes.dead(agentId), VIEWED_MAX),
     ...(next === undefined ? {} : { nextDueAt: dueAtOf(next, agentId) }),
   };

@@ -34,9 +34,11 @@ export const MESSAGES_DEFAULT = 10;
 export const ACKNOWLEDGED_MAX = 100;
 /** Rows of an inbox that one attempt with a filter looks at; the rest is behind the cursor. */
 export const FILTERED_ROWS_MAX = 5_000;
+/** Rows that a filter looks at first: what it asks for is mostly among the new ones of a short inbox. */
+const FILTERED_FIRST = 100;
 /** Messages that come again in one transaction, and transactions of one attempt. */
-const RETURNED_MAX = 200;
-const RETURN_ROUNDS_MAX = 8;
+const RETURNED_MAX = 64;
+const RETURN_ROUNDS_MAX = 16;
 /** Times that one attempt looks again because other readers of this inbox were faster. */
 const RACES_MAX = 8;
 /** How often a waiting reader looks whether another process that has messages of this inbox died. */
@@ -294,14 +296,15 @@ async function look(store: Pick<Store, "scan">, agentId: string, input: GetMessa
   const rows: InboxEntry[] = [];
   let after = input.cursor === undefined ? undefined : decodeCursor(scope, input.cursor);
   for (let looked = 0; looked < FILTERED_ROWS_MAX; ) {
-    const page = await store.scan(prefixRange(prefix, filtered ? SCAN_LIMIT_MAX : limit, after === undefined ? {} : { after }));
+    const size = filtered ? (looked === 0 ? FILTERED_FIRST : SCAN_LIMIT_MAX) : limit;
+    const page = await store.scan(prefixRange(prefix, size, after === undefined ? {} : { after }));
     rows.push(
       ...page
         .map(inboxEntry)
         .filter(matches)
         .slice(0, limit - rows.length),
     );
-    if (!filtered || rows.length === limit || page.length < SCAN_LIMIT_MAX) return { rows };
+    if (!filtered || rows.length === limit || page.length < size) return { rows };
     looked += page.length;
     after = page.at(-1)?.key;
   }
