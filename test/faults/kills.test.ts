@@ -4,53 +4,18 @@ import { describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { Crew, HostKilled, LOCK_WORDS, type Member, someOutcome } from "./crew.ts";
 import { census, ENGINES, size } from "./engines.ts";
+import { Killer } from "./killer.ts";
 
 const HOSTS = 8;
 const KILLS = size(20, 100);
 const SEED = Number(process.env.SWARM_SEED ?? 20_26);
 /** Long enough that a busy machine does not cost a living holder its claim. */
 const LEASE_MS = 3_000;
-/** One call in so many is cut off by a kill. */
-const CALLS_PER_KILL = 12;
-/** The kill comes at some moment between the start of the call and so many times what calls take just now. */
-const KILL_SPREAD = 1.2;
-const CALL_MS_GUESS = 5;
-/** Weight of the last call in that estimate. */
-const SMOOTHING = 0.2;
 const TASKS_MAX = 400;
 /** Attempts are not to run out: kills, failures and leases use them up. */
 const TASK = { maxAttempts: 100, backoff: { initialMs: 0 } };
 /** Longest wait of one claim while the leases of the dead run out. */
 const WAIT_MS = 4_000;
-
-/** Kills so many hosts, each in the middle of a call of its own. */
-class Killer {
-  left: number;
-  readonly #random: Random;
-  #callMs = CALL_MS_GUESS;
-
-  constructor(kills: number, random: Random) {
-    this.left = kills;
-    this.#random = random;
-  }
-
-  /** Makes the call, and now and then kills its server meanwhile. */
-  async during<T>(member: Member, call: () => Promise<T>): Promise<T> {
-    const begun = performance.now();
-    if (this.left === 0 || this.#random.integer(CALLS_PER_KILL) > 0) {
-      const answer = await call();
-      this.#callMs += SMOOTHING * (performance.now() - begun - this.#callMs);
-      return answer;
-    }
-    this.left -= 1;
-    const called = call();
-    called.catch(() => {}); // looked at below
-    const part = this.#random.integer(1_000) / 1_000;
-    await new Promise((resolve) => setTimeout(resolve, part * KILL_SPREAD * this.#callMs));
-    await member.kill();
-    return await called;
-  }
-}
 
 async function workUntilAllIsDone(crew: Crew, member: Member, killer: Killer, random: Random): Promise<void> {
   const wrong = (answer: { isError: boolean; text: string }) => {
