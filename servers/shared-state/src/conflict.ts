@@ -1,6 +1,5 @@
 /** How a write ends that meets another's: chosen by the writer, or for the key by a policy. */
-import { type Json, SwarmError } from "@mcp-swarm/core";
-import { mergePatch } from "./patching.ts";
+import { type Json, mergePatch, SwarmError } from "@mcp-swarm/core";
 import type { Author, Head, Place } from "./state-record.ts";
 import { placeName } from "./state-record.ts";
 
@@ -61,7 +60,7 @@ export function resolve(
     if (terms.ifRev !== undefined) checkRev(place, currentRev, terms.ifRev);
     return { value, outcome: "written" };
   }
-  if (terms.ifRev === currentRev || !current) return { value, outcome: "written" };
+  if (!current) return { value, outcome: "written" };
   if (mode === "merge") return { value: mergePatch(current.value(), value), outcome: "merged" };
   return { value, outcome: terms.ifRev === undefined ? "written" : "overwrote" };
 }

@@ -4,7 +4,7 @@
  * `copy` can double it) nor reach what is not the value's own (`/toString`, `/__proto__`).
  */
 import { isDeepStrictEqual } from "node:util";
-import { JSON_DEPTH_MAX, type Json, type JsonObject, SwarmError, VALUE_BYTES_MAX } from "@mcp-swarm/core";
+import { JSON_DEPTH_MAX, type Json, type JsonObject, mergePatch, SwarmError, VALUE_BYTES_MAX } from "@mcp-swarm/core";
 import jsonPatch from "fast-json-patch";
 
 /** Operations of one JSON Patch. */
@@ -70,7 +70,7 @@ export function applyChange(current: Json | undefined, change: Change): Json {
     if (current === undefined) throw unfit("The key has no value that a JSON Patch could change.", "Create it with set_state.");
     return patched(current, operations);
   }
-  return mergePatch(current ?? null, change.mergePatch ?? null);
+  return mergePatch(current, change.mergePatch ?? null);
 }
 
 function incremented(current: Json | undefined, by: number): number {
@@ -82,19 +82,6 @@ function incremented(current: Json | undefined, by: number): number {
     });
   }
   return sum;
-}
-
-/**
- * RFC 7396, section 2. Members are defined, never assigned, so that no name reaches a prototype.
- */
-export function mergePatch(target: Json, patch: Json): Json {
-  if (!isObject(patch)) return patch;
-  const merged = new Map(isObject(target) ? Object.entries(target) : []);
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === null) merged.delete(name);
-    else if (value !== undefined) merged.set(name, mergePatch(merged.get(name) ?? null, value));
-  }
-  return Object.fromEntries(merged);
 }
 
 export function isObject(value: Json | undefined): value is JsonObject {

@@ -4,7 +4,7 @@ import { type Json, type JsonObject, VALUE_BYTES_MAX } from "@mcp-swarm/core";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
-import { applyChange, type Change, checkChange, checkedSize, jsonBytes, mergePatch, sameJson, textAt } from "../src/patching.ts";
+import { applyChange, type Change, checkChange, checkedSize, jsonBytes, sameJson, textAt } from "../src/patching.ts";
 
 interface SuiteCase {
   comment?: string;
@@ -139,54 +139,6 @@ describe("JSON Patch", () => {
     // what replaces something large may be as large
     const other = "y".repeat(700_000);
     expect(patch(large, { op: "replace", path: "/text", value: other })).toEqual({ text: other });
-  });
-});
-
-describe("merge patch", () => {
-  test("does what the examples of RFC 7396 say", () => {
-    verifies("STATE-02", "STATE-03");
-    const examples: [Json, Json, Json][] = [
-      [{ a: "b" }, { a: "c" }, { a: "c" }],
-      [{ a: "b" }, { b: "c" }, { a: "b", b: "c" }],
-      [{ a: "b" }, { a: null }, {}],
-      [{ a: "b", b: "c" }, { a: null }, { b: "c" }],
-      [{ a: ["b"] }, { a: "c" }, { a: "c" }],
-      [{ a: "c" }, { a: ["b"] }, { a: ["b"] }],
-      [{ a: { b: "c" } }, { a: { b: "d", c: null } }, { a: { b: "d" } }],
-      [{ a: [{ b: "c" }] }, { a: [1] }, { a: [1] }],
-      [
-        ["a", "b"],
-        ["c", "d"],
-        ["c", "d"],
-      ],
-      [{ a: "b" }, ["c"], ["c"]],
-      [{ a: "foo" }, null, null],
-      [{ a: "foo" }, "bar", "bar"],
-      [{ e: null }, { a: 1 }, { e: null, a: 1 }],
-      [[1, 2], { a: "b", c: null }, { a: "b" }],
-      [{}, { a: { bb: { ccc: null } } }, { a: { bb: {} } }],
-    ];
-    for (const [target, patch, result] of examples) expect(mergePatch(target, patch)).toEqual(result);
-  });
-
-  test("reaches no prototype, whatever members are called", () => {
-    const names = ["__proto__", "constructor", "prototype", "hasOwnProperty", "toString"];
-    for (const name of names) {
-      const patch = JSON.parse(`{"${name}":{"polluted":true},"a":1}`) as Json;
-      const merged = mergePatch(JSON.parse(`{"${name}":{"kept":1}}`) as Json, patch) as JsonObject;
-      expect(JSON.stringify(merged)).toBe(`{"${name}":{"kept":1,"polluted":true},"a":1}`);
-      expect(mergePatch(merged, JSON.parse(`{"${name}":null}`) as Json)).toEqual({ a: 1 });
-    }
-    expect("polluted" in {}).toBe(false);
-  });
-
-  test("made twice is the same as made once", () => {
-    fc.assert(
-      fc.property(fc.jsonValue({ maxDepth: 4 }), fc.jsonValue({ maxDepth: 4 }), (target, patch) => {
-        const merged = mergePatch(target as Json, patch as Json);
-        expect(mergePatch(merged, patch as Json)).toEqual(merged);
-      }),
-    );
   });
 });
 

@@ -1,5 +1,6 @@
+import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type Json, mergePatch } from "../src/index.ts";
+import { type Json, type JsonObject, mergePatch } from "../src/index.ts";
 
 /** RFC 7396, appendix A: original, patch, result. */
 const VECTORS: readonly [Json, Json, Json][] = [
@@ -35,4 +36,24 @@ test("members may have the names of an object's own methods", () => {
   const patched = mergePatch({}, JSON.parse('{"__proto__": {"polluted": true}}')) as { polluted?: boolean };
   expect(patched.polluted).toBeUndefined();
   expect(Object.hasOwn(patched, "__proto__")).toBe(true);
+});
+
+test("reaches no prototype, whatever members are called", () => {
+  const names = ["__proto__", "constructor", "prototype", "hasOwnProperty", "toString"];
+  for (const name of names) {
+    const patch = JSON.parse(`{"${name}":{"polluted":true},"a":1}`) as Json;
+    const merged = mergePatch(JSON.parse(`{"${name}":{"kept":1}}`) as Json, patch) as JsonObject;
+    expect(JSON.stringify(merged)).toBe(`{"${name}":{"kept":1,"polluted":true},"a":1}`);
+    expect(mergePatch(merged, JSON.parse(`{"${name}":null}`) as Json)).toEqual({ a: 1 });
+  }
+  expect("polluted" in {}).toBe(false);
+});
+
+test("made twice is the same as made once", () => {
+  fc.assert(
+    fc.property(fc.jsonValue({ maxDepth: 4 }), fc.jsonValue({ maxDepth: 4 }), (target, patch) => {
+      const merged = mergePatch(target as Json, patch as Json);
+      expect(mergePatch(merged, patch as Json)).toEqual(merged);
+    }),
+  );
 });

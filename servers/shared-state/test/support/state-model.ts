@@ -1,6 +1,6 @@
 /** What values do, said as simply as possible: all revisions of all keys of one space, kept for good. */
-import type { Json } from "@mcp-swarm/core";
-import { mergePatch, sameJson } from "../../src/patching.ts";
+import { type Json, mergePatch } from "@mcp-swarm/core";
+import { sameJson } from "../../src/patching.ts";
 
 export class Refused extends Error {
   readonly code: string;
