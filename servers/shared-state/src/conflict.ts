@@ -60,7 +60,7 @@ export function resolve(
     if (terms.ifRev !== undefined) checkRev(place, currentRev, terms.ifRev);
     return { value, outcome: "written" };
   }
-  if (!current) return { value, outcome: "written" };
+  if (terms.ifRev === currentRev || !current) return { value, outcome: "written" };
   if (mode === "merge") return { value: mergePatch(current.value(), value), outcome: "merged" };
   return { value, outcome: terms.ifRev === undefined ? "written" : "overwrote" };
 }

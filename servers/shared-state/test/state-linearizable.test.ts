@@ -145,3 +145,48 @@ test("an earlier value is read whole while others write the key as fast as they 
   expect(read).toBeGreaterThan(5);
   expect(dropped).toBeGreaterThan(0);
 });
+
+test("a copy made from a list, and from the changes since the revision it answered, is whole", async () => {
+  verifies("STATE-05", "STATE-06");
+  await fc.assert(
+    fc.asyncProperty(fc.integer(), async (seed) => {
+      const random = seededRandom(seed);
+      const clock = manualClock();
+      const memory = new MemoryStore({ clock });
+      const [reader, writer] = [hostOn(late(memory, random), clock, "r"), hostOn(memory, clock, "w")];
+      let over = false;
+      const writing = (async () => {
+        for (let writes = 0; writes < 60; writes++) {
+          const key = `k${random.integer(12)}`;
+          const input: RegisterInput = random.integer(4) === 0 ? { call: "delete" } : { call: "set", value: writes };
+          await make(writer, key, input);
+          await new Promise<void>((done) => setImmediate(done));
+        }
+        over = true;
+      })();
+      const copy = new Map<string, unknown>();
+      let cursor: string | undefined;
+      let sinceRev: number | undefined;
+      do {
+        const page = await reader.values.list(reader.call, { limit: 3, cursor });
+        for (const { entry, value } of page.entries) copy.set(entry.key, value);
+        sinceRev ??= page.revision;
+        cursor = page.nextCursor;
+      } while (cursor !== undefined);
+      for (let last = false; ; ) {
+        const found = await reader.changes.wait(reader.call, { sinceRev, limit: 4 });
+        for (const { key, op, now } of found.changes) {
+          if (op === "set" && now && "value" in now) copy.set(key, now.value);
+          else copy.delete(key);
+        }
+        sinceRev = found.next.rev;
+        if (last && found.changes.length === 0) break;
+        last = over;
+      }
+      await writing;
+      const { entries } = await writer.values.list(writer.call, { limit: 200 });
+      expect([...copy].sort()).toEqual(entries.map(({ entry, value }) => [entry.key, value]).sort());
+    }),
+    { numRuns: 60 },
+  );
+});
