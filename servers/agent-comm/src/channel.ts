@@ -106,11 +106,17 @@ class OpenChannel implements Disposable {
     await inbox.pull(store, this.#agentId);
     const view = await viewInbox(store, this.#agentId, FOLLOWED_MAX);
     const before = this.#known;
-    const fresh = before === undefined ? [] : view.first.filter(({ id }) => !before.has(id));
-    this.#known = new Set(view.first.map(({ id }) => id));
-    if (before === undefined && view.unread.count > 0) await this.#tell(view.unread.count, view.unread.more);
-    for (const message of await messagesOf(store, fresh.slice(0, EVENTS_MAX))) await this.#push(eventOf(message));
+    const waiting = view.first.map(({ id }) => id);
+    if (before === undefined && waiting.length > 0) await this.#tell(view.unread.count, view.unread.more);
+    const known = new Set(before === undefined ? waiting : waiting.filter((id) => before.has(id)));
+    this.#known = known;
+    const fresh = view.first.filter(({ id }) => !known.has(id));
+    for (const message of await messagesOf(store, fresh.slice(0, EVENTS_MAX))) {
+      await this.#push(eventOf(message));
+      known.add(message.id);
+    }
     if (fresh.length > EVENTS_MAX) await this.#tell(fresh.length - EVENTS_MAX, false);
+    for (const { id } of fresh) known.add(id);
     return view.nextDueAt === undefined ? undefined : Math.max(0, view.nextDueAt - (await store.now()));
   }
 

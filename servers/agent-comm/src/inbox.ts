@@ -296,7 +296,8 @@ async function look(store: Pick<Store, "scan">, agentId: string, input: GetMessa
   const rows: InboxEntry[] = [];
   let after = input.cursor === undefined ? undefined : decodeCursor(scope, input.cursor);
   for (let looked = 0; looked < FILTERED_ROWS_MAX; ) {
-    const size = filtered ? (looked === 0 ? FILTERED_FIRST : SCAN_LIMIT_MAX) : limit;
+    const most = looked === 0 ? FILTERED_FIRST : Math.min(SCAN_LIMIT_MAX, FILTERED_ROWS_MAX - looked);
+    const size = filtered ? most : limit;
     const page = await store.scan(prefixRange(prefix, size, after === undefined ? {} : { after }));
     rows.push(
       ...page
