@@ -111,7 +111,13 @@ export interface LocksOptions {
 }
 
 type Taken = { readonly holding: Holding; readonly already: boolean };
-type Place = { readonly ticket: number; readonly free: boolean; readonly againInMs: number };
+type Place = {
+  readonly ticket: number;
+  readonly free: boolean;
+  readonly againInMs: number;
+  /** How far the engine's clock was before this process's when the place was last written, in ms. */
+  readonly aheadMs: number;
+};
 
 export class Locks {
   readonly #options: LocksOptions;
@@ -291,31 +297,36 @@ export class Locks {
     return taken ?? undefined;
   }
 
-  /** Where one stands now, read before any transaction; a place that is about to end is kept. */
-  async #look(store: Store, name: string, request: LockRequest, { ticket }: Place): Promise<Place> {
+  /**
+   * Where one stands now, read before any transaction, in one read however many wake: what time it is by the engine is
+   * reckoned, and only says whether to try. A place that is about to end is kept.
+   */
+  async #look(store: Store, name: string, request: LockRequest, { ticket, aheadMs }: Place): Promise<Place> {
     const [lock] = await readLocks(store, [name]);
-    const now = await store.now();
+    const now = this.#options.clock.now() + aheadMs;
     const mine = lock?.waiters.find((waiter) => waiter.ticket === ticket);
     if (!lock || !mine || mine.until - now <= this.#placeMs / 2) return this.#standInLine(store, name, request, ticket);
     return this.#placeIn(lock, request, ticket, now);
   }
 
   async #standInLine(store: Store, name: string, request: LockRequest, ticket: number | undefined): Promise<Place> {
-    return await store.transact(
+    const { lock, ...stood } = await store.transact(
       (tx) => {
         const before = readLock(tx, name);
         const stood = standInLine(before, { ...request, ticket }, { now: tx.now, until: tx.now + this.#placeMs });
         writeLock(tx, before, stood.lock);
-        return this.#placeIn(stood.lock, request, stood.ticket, tx.now);
+        return { ...stood, now: tx.now };
       },
       { prefetch: { keys: [lockKey(name)] } },
     );
+    return this.#placeIn(lock, request, stood.ticket, stood.now);
   }
 
   #placeIn(stored: LockRecord, request: LockRequest, ticket: number, now: number): Place {
     const lock = livingLock(stored, now);
     const free = isFree(lock, request.mode, ticket) || ownHolding(lock, request) !== undefined;
-    return { ticket, free, againInMs: Math.max(0, Math.min(nextEnd(lock, ticket) - now, this.#placeMs / 2)) };
+    const againInMs = Math.max(0, Math.min(nextEnd(lock, ticket) - now, this.#placeMs / 2));
+    return { ticket, free, againInMs, aheadMs: now - this.#options.clock.now() };
   }
 
   async #leaveLine(store: Store, name: string, ticket: number): Promise<void> {

@@ -5,8 +5,8 @@ import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { checkLinearizable, type Operation, type SequentialModel } from "../../../test/support/linearizability.ts";
 import { checkFence } from "../src/fence.ts";
-import { lockKey } from "../src/lock-layer.ts";
-import type { LockMode, LockRecord } from "../src/lock-record.ts";
+import { BUSY_LOCKS_PREFIX, lockKey } from "../src/lock-layer.ts";
+import { isIdle, type LockMode, type LockRecord } from "../src/lock-record.ts";
 import { PLACE_MS_MAX } from "../src/locks.ts";
 import { LEASE_MS, type Machine, machine, type Process } from "./support/processes.ts";
 
@@ -211,6 +211,8 @@ class Referee {
   async #look(name: string, now: number): Promise<void> {
     const stored = (await this.machine.store.get(lockKey(name)))?.value as LockRecord | undefined;
     if (!stored) return;
+    const listed = (await this.machine.store.get(`${BUSY_LOCKS_PREFIX}${name}`)) !== undefined;
+    if (listed === isIdle(stored)) this.wrong.push(`the list of busy locks is wrong about ${name}`);
     const holders = stored.holders.filter(({ leaseExpiresAt }) => leaseExpiresAt > now);
     const waiters = stored.waiters.filter(({ until }) => until > now);
     if (holders.length > 1 && holders.some(({ mode }) => mode === "exclusive")) {
