@@ -1,7 +1,8 @@
 /** Changes of a value in place: what the standards say, and what must not get in by them. */
-import { createRequire } from "node:module";
 import { type Json, type JsonObject, VALUE_BYTES_MAX } from "@mcp-swarm/core";
 import fc from "fast-check";
+import rfcExamples from "json-patch-test-suite/spec_tests.json" with { type: "json" };
+import suite from "json-patch-test-suite/tests.json" with { type: "json" };
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { applyChange, type Change, checkChange, checkedSize, jsonBytes, sameJson, textAt } from "../src/patching.ts";
@@ -15,9 +16,8 @@ interface SuiteCase {
   disabled?: boolean;
 }
 
-const load = createRequire(import.meta.url);
 /** The public suite for RFC 6902, whose second file has the examples of the RFC. */
-const SUITE = ["tests.json", "spec_tests.json"].flatMap((file) => load(`json-patch-test-suite/${file}`) as SuiteCase[]);
+const SUITE = [...suite, ...rfcExamples] as SuiteCase[];
 
 /** As a tool does it: the input is checked first. */
 function change(current: Json | undefined, how: Change): Json {
