@@ -110,6 +110,7 @@ export class MountedServer<D extends Domain = Domain> {
       return await this.#run(tool, args, origin);
     } catch (error) {
       if (error instanceof ProtocolError || error instanceof SamplePending) throw error; // the call is made again with the answer
+      if (origin.signal.aborted && error === origin.signal.reason) throw error; // cancelled, or the host is gone: no failure, and nobody hears of it
       return refusal(error, tool.name, this.#process.log);
     }
   }
