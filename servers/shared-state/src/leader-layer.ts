@@ -43,7 +43,6 @@ export type GroupRecord = {
 
 export type Leader = Candidate & { readonly term: number; readonly leadsSince: number; readonly leaseExpiresAt: number };
 
-export const LEADERS_PREFIX = "leader/";
 export const leadersDue = new DueIndex("leader/due/");
 
 export const groupKey = (group: string): string => `leader/at/${segment(group)}`;

@@ -83,7 +83,7 @@ export class Leaders {
       onLost: ({ id }) => void this.#candidacies.delete(id),
       release: (tx, lease) => {
         const mine = this.#candidacies.get(lease.id);
-        if (mine) resign(tx, mine.group, mine.candidate.ticket);
+        if (mine) resign(tx, mine.group, [mine.candidate.ticket]);
       },
     });
   }
@@ -178,9 +178,10 @@ export class Leaders {
       (tx): { tickets: number[]; led: boolean } => {
         const mine = candidatesIn(tx, group).filter((one) => one.agentId === agentId);
         if (mine.length === 0) throw noCandidate(group);
+        const tickets = mine.map(({ ticket }) => ticket);
         const led = readLeader(tx, group)?.agentId === agentId;
-        for (const { ticket } of mine) resign(tx, group, ticket);
-        return { tickets: mine.map(({ ticket }) => ticket), led };
+        resign(tx, group, tickets);
+        return { tickets, led };
       },
       { prefetch: { keys: [groupKey(group)], ranges: [candidatesOf(group, CANDIDATES_MAX)] } },
     );
@@ -229,7 +230,7 @@ export class Leaders {
 
   async #withdraw(store: Store, group: string, ticket: number): Promise<void> {
     this.#forget(group, ticket);
-    await store.transact((tx) => resign(tx, group, ticket));
+    await store.transact((tx) => resign(tx, group, [ticket]));
   }
 
   /** The leader; of a group whose leader's lease ran out, the candidate that takes its place now. */
@@ -274,12 +275,12 @@ function watchOver(tx: Transaction, record: GroupRecord, dueAt: number): void {
   tx.put(groupKey(group), { ...record, dueAt });
 }
 
-/** The candidacy is over for good; a renewal that is under way does not bring it back. */
-function resign(tx: Transaction, group: string, ticket: number): void {
+/** These candidacies are over for good; a renewal that is under way does not bring one back. */
+function resign(tx: Transaction, group: string, tickets: readonly number[]): void {
   const record = readGroup(tx, group);
-  tx.delete(candidateKey(group, ticket));
-  tx.put(groupKey(group), { ...record, resigned: [...(record.resigned ?? []), ticket].slice(-RESIGNED_MAX) });
-  if (record.leader?.ticket === ticket) promote(tx, group);
+  for (const ticket of tickets) tx.delete(candidateKey(group, ticket));
+  tx.put(groupKey(group), { ...record, resigned: [...(record.resigned ?? []), ...tickets].slice(-RESIGNED_MAX) });
+  if (record.leader && tickets.includes(record.leader.ticket)) promote(tx, group);
 }
 
 function leaseId(group: string, ticket: number): string {

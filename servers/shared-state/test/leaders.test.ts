@@ -45,6 +45,27 @@ test("a candidacy of a call that was cancelled, or of a process that is ending, 
   expect(await ben.leaders.get(ben.call, { group: "g" })).toEqual({ leader: null, candidates: [] });
 });
 
+test("who resigns does so for all processes of the agent, which do not renew it any more", async () => {
+  verifies("STATE-10");
+  const { process, pass } = machine();
+  const [first, second, other] = [process("ann"), process("ann"), process("ben")];
+  await first.leaders.elect(first.call, { group: "g" });
+  await second.leaders.elect(second.call, { group: "g" });
+  await other.leaders.elect(other.call, { group: "g" });
+  expect(await second.leaders.resign(second.call, { group: "g" })).toMatchObject({
+    resigned: { led: true },
+    leader: { agentId: "ben", term: 2 },
+  });
+  await pass(LEASE_MS * 2);
+  expect(await other.leaders.get(other.call, { group: "g" })).toMatchObject({
+    leader: { agentId: "ben", term: 2 },
+    candidates: [],
+  });
+  await expect(first.leaders.resign(first.call, { group: "g" })).rejects.toEqual(code("failed_precondition", /no candidate/));
+  await first.leaders.elect(first.call, { group: "g" });
+  expect((await other.leaders.get(other.call, { group: "g" })).candidates).toMatchObject([{ agentId: "ann" }]);
+});
+
 test("over HTTP a candidate stays one by calling again", async () => {
   verifies("STATE-10");
   const { process, pass } = machine();
