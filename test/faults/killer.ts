@@ -2,7 +2,7 @@
 import type { Random } from "@mcp-swarm/core";
 import type { Member } from "./crew.ts";
 
-/** One call in so many is cut off by a kill. */
+/** One call in so many is cut off by a kill, unless a test says otherwise. */
 const CALLS_PER_KILL = 12;
 /** The kill comes at some moment between the start of the call and so many times what calls take just now. */
 const KILL_SPREAD = 1.2;
@@ -14,17 +14,19 @@ const SMOOTHING = 0.2;
 export class Killer {
   left: number;
   readonly #random: Random;
+  readonly #callsPerKill: number;
   #callMs = CALL_MS_GUESS;
 
-  constructor(kills: number, random: Random) {
+  constructor(kills: number, random: Random, callsPerKill = CALLS_PER_KILL) {
     this.left = kills;
     this.#random = random;
+    this.#callsPerKill = callsPerKill;
   }
 
   /** Makes the call, and now and then kills its server meanwhile. */
   async during<T>(member: Member, call: () => Promise<T>): Promise<T> {
     const begun = performance.now();
-    if (this.left === 0 || this.#random.integer(CALLS_PER_KILL) > 0) {
+    if (this.left === 0 || this.#random.integer(this.#callsPerKill) > 0) {
       const answer = await call();
       this.#callMs += SMOOTHING * (performance.now() - begun - this.#callMs);
       return answer;

@@ -23,6 +23,8 @@ const SKEW_MS = { SQLite: 50, PostgreSQL: 500 };
 /** Messages expire so soon, if they do. */
 const TTL_MS = 1_500;
 const REPLY_WAIT_MS = 300;
+/** Reading, sending and acknowledging are short. */
+const CALLS_PER_KILL = 30;
 const SENT_MAX = size(600, 4_000);
 
 const pick = <T>(from: readonly T[], random: Random): T => from[random.integer(from.length)] ?? (from[0] as T);
@@ -106,7 +108,7 @@ describe.each(ENGINES)("$name", ({ name, meet }) => {
       await member.try("register_agent", { agentType: "tester", capabilities: [] });
       for (const topic of TOPICS) await post.subscribe(member, topic);
     }
-    const killer = new Killer(KILLS, seededRandom(SEED));
+    const killer = new Killer(KILLS, seededRandom(SEED), CALLS_PER_KILL);
     await Promise.all(post.members.map((member, index) => correspond(post, member, killer, seededRandom(SEED + index + 1))));
 
     const store = await openStore(meeting.store);
