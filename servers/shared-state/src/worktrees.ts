@@ -34,7 +34,7 @@ export class Worktrees {
   async pathOptions(): Promise<PathOptions> {
     this.#own ??= { root: checkoutOf(this.#options.projectFolder), common: this.#options.commonDirectory() };
     const { root, common } = this.#own;
-    const roots = [root, ...(common === undefined ? [] : await checkouts(common))];
+    const roots = [root, ...(common === undefined ? [] : await checkouts(common))].map((one) => one.normalize("NFC"));
     // a worktree may lie inside another: the innermost is the one a path is in
     roots.sort((a, b) => b.length - a.length);
     return { place: (path) => place(path, root, roots) };
@@ -77,8 +77,9 @@ function place(path: string, ownRoot: string, roots: readonly string[]): string 
   return below === undefined ? undefined : [below, ...rest].join("/");
 }
 
-/** The path below the innermost root that it lies in, with "/" between its segments. */
-function within(path: string, roots: readonly string[]): string | undefined {
+/** The path below the innermost root that it lies in, with "/" between its segments. Composed characters are as good as others. */
+function within(place: string, roots: readonly string[]): string | undefined {
+  const path = place.normalize("NFC");
   const root = roots.find((one) => path === one || path.startsWith(one.endsWith(sep) ? one : `${one}${sep}`));
   return root === undefined ? undefined : relative(root, path).split(sep).join("/");
 }

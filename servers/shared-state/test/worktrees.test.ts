@@ -152,6 +152,16 @@ describe("layouts of git", () => {
     rmSync(join(main, ".git", "worktrees", "broken"), { recursive: true });
   });
 
+  test("a repository in a folder whose name is written in decomposed characters", async () => {
+    verifies("STATE-12");
+    const named = join(folder, "caf\u0065\u0301");
+    mkdirSync(join(named, "src"), { recursive: true });
+    git(named, "init", "-q");
+    const options = await optionsFor(named);
+    for (const root of [named, named.normalize("NFC")])
+      expect(normalizePath(join(root, "src", "a.ts"), options)).toBe("src/a.ts");
+  });
+
   test("outside a repository the folder itself is the root", async () => {
     verifies("STATE-12");
     const options = await optionsFor(elsewhere);
