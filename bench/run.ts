@@ -87,8 +87,9 @@ Written by \`npm run bench\`. Machine: ${machine}.
 
 Each figure stands beside a control that was measured in the same run, by turns; the ratio is the median of the rounds' own
 ratios. Absolute figures are this machine's alone. The controls are in \`bench/controls\`: a bare server of the official SDK,
-and raw queues over one table behind the same SDK, bundled as ours is. Wherever tasks are claimed, the run fails if a task is
-done twice, is lost, or a call is refused.
+and raw queues, values, messages and locks over one table each behind the same SDK, bundled as ours is. What a hand-over between
+processes stands beside are two calls to bare servers, one after the other. The run fails if a call is refused, if a task or a
+message is lost or comes twice, if a sender's messages come out of order, or if two hold one lock.
 
 ${short.length === 0 ? "All goals are met." : `Goals missed: ${short.map(({ what }) => what).join("; ")}.`}
 
