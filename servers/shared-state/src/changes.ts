@@ -1,6 +1,6 @@
 /** What changed since a revision, and waiting for it. */
 import { type Attempt, waitFor } from "@mcp-swarm/coordination";
-import { type Clock, type Json, newId, PAGE_DEFAULT, type Random, SwarmError } from "@mcp-swarm/core";
+import { assert, type Clock, type Json, newId, PAGE_DEFAULT, type Random, SwarmError } from "@mcp-swarm/core";
 import type { Call } from "@mcp-swarm/identity";
 import { prefixRange, SCAN_LIMIT_MAX, type Store, segment } from "@mcp-swarm/store";
 import { keys, logRange, logRevision, revisionOf } from "./state-layer.ts";
@@ -118,23 +118,23 @@ export class ChangeLog {
     const watched = checkWatched(subscription ?? input);
     const limit = input.limit ?? PAGE_DEFAULT;
     let from = startOf(input, subscription) ?? { rev: revisionOf(await store.get(keys.revision(space))), skip: 0 };
-    let seen = await read(store, space, watched, from, limit);
+    let seen: Changes | undefined;
     const look = async (): Promise<Attempt<Changes>> => {
       seen = await read(store, space, watched, from, limit);
       from = seen.next; // what is of other keys is not looked at again
       return seen.changes.length > 0 ? { value: seen } : {};
     };
-    if (seen.changes.length > 0 || !input.waitMs) return seen;
-    from = seen.next;
     const found = await waitFor({
       store,
       clock: this.#clock,
       prefixes: [keys.logPrefix(space)],
       attempt: look,
-      waitMs: input.waitMs,
+      waitMs: input.waitMs ?? 0,
       ...waiting,
     });
-    return found ?? seen;
+    const answer = found ?? seen;
+    assert(answer !== undefined, "a wait looks at least once");
+    return answer;
   }
 
   /**
@@ -301,20 +301,22 @@ type Logged = {
  * @throws SwarmError failed_precondition
  */
 async function read(store: Reader, space: Space, watched: Watched, from: Position, limit: number): Promise<Changes> {
-  const revision = revisionOf(await store.get(keys.revision(space)));
-  checkRevision(from.rev, revision, "sinceRev");
   const found: Logged[] = [];
+  const pageMax = watched.key === undefined && !watched.prefix ? Math.min(SCAN_LIMIT_MAX, limit + 1) : SCAN_LIMIT_MAX;
   let rev = from.rev;
   let full = false;
-  for (let page = 0; page < LOG_PAGES_MAX && rev < revision && !full; page++) {
-    const rows = await store.scan(logRange(space, rev, Math.min(SCAN_LIMIT_MAX, revision - rev)));
+  let atEnd = false;
+  for (let page = 0; page < LOG_PAGES_MAX && !atEnd && !full; page++) {
+    const rows = await store.scan(logRange(space, rev, pageMax));
+    atEnd = rows.length < pageMax;
     const first = rows[0] && logRevision(space, rows[0].key);
-    if (first !== rev + 1) {
-      if (rev === from.rev && watched.key !== undefined && (await unchanged(store, { space, key: watched.key }, from.rev))) {
-        rev = revision; // of a key that was not written since, nothing is missing
-        break;
+    if (first !== undefined && first !== rev + 1) {
+      const revision = revisionOf(await store.get(keys.revision(space)));
+      if (rev !== from.rev || watched.key === undefined || !(await unchanged(store, { space, key: watched.key }, from.rev))) {
+        throw compacted(space, from.rev, revision);
       }
-      throw compacted(space, from.rev, revision);
+      rev = revision; // of a key that was not written since, nothing is missing
+      break;
     }
     for (const entry of rows) {
       const row = entry.value as LoggedRevision;
@@ -332,6 +334,9 @@ async function read(store: Reader, space: Space, watched: Watched, from: Positio
       rev = at;
     }
   }
+  // whoever read the log to its end knows the newest revision; a commit that comes now is news for the next look
+  const newest = atEnd && rev > from.rev && !full ? rev : revisionOf(await store.get(keys.revision(space)));
+  checkRevision(from.rev, newest, "sinceRev");
   const changes = await shown(store, space, found);
   /** Behind the change at `count - 1`, and behind whatever follows it when that is all. */
   const nextAfter = (count: number): Position => {
@@ -341,7 +346,7 @@ async function read(store: Reader, space: Space, watched: Watched, from: Positio
     const more = found[count]?.rev === last.rev || (count === found.length && rev < last.rev);
     return more ? { rev: last.rev - 1, skip: last.index + 1 } : { rev: last.rev, skip: 0 };
   };
-  return { space, changes, revision: Math.max(revision, rev), next: nextAfter(found.length), nextAfter };
+  return { space, changes, revision: Math.max(newest, rev), next: nextAfter(found.length), nextAfter };
 }
 
 /** The revision of the last change behind `after`; when the log does not go back so far, there may have been one. */

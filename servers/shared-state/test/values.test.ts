@@ -7,6 +7,7 @@ import { verifies } from "../../../test/requirements.ts";
 import { CONFLICT_MODES } from "../src/conflict.ts";
 import { keys } from "../src/state-layer.ts";
 import { HISTORY_MAX, INLINE_BYTES_MAX, STATE_KEY_MAX } from "../src/state-record.ts";
+import { stateSweepers } from "../src/state-retention.ts";
 import { type Host, KEEP_DELETED_MS, swarm } from "./support/state.ts";
 
 const GLOBAL = { scope: "global" } as const;
@@ -449,4 +450,23 @@ test("a fenced write lands only while its writer holds the lock", async () => {
   expect(await codeOf(values.set(call, { key: "k", value: 1, lock: "deploy" }))).toBe("invalid_argument");
   expect(await codeOf(values.set(call, { key: "k", value: 1, fencingToken: 1 }))).toBe("invalid_argument");
   expect((await store.get(keys.revision(GLOBAL)))?.value).toBe(1);
+});
+
+test("the sweep forgets every deleted key whose time has come, and none before", async () => {
+  verifies("STATE-07", "CORE-16");
+  const { host, store, clock } = swarm();
+  const a = host("a");
+  const deleted = Array.from({ length: 55 }, (_, at) => `k${at}`);
+  for (const key of [...deleted, "kept"]) await a.values.set(a.call, { key, value: "x".repeat(5_000) });
+  for (const key of deleted) await a.values.delete(a.call, { key });
+  const sweep = async () => {
+    let removed = 0;
+    for (const sweeper of stateSweepers({ retentionDays: 1 })) removed += await sweeper.sweep(store);
+    return removed;
+  };
+  expect(await sweep()).toBe(0);
+  await clock.advance(KEEP_DELETED_MS);
+  expect(await sweep()).toBe(deleted.length);
+  expect(await sweep()).toBe(0);
+  expect(await rows(a, ["state", "state-gone", "state-hist", "state-long", "state-purge"])).toHaveLength(2);
 });
