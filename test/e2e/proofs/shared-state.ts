@@ -1,8 +1,9 @@
 import { expect } from "vitest";
 import type { ServerProof } from "./proof.ts";
 import { sharedStateLocks } from "./shared-state-locks.ts";
+import { sharedStateValues } from "./shared-state-values.ts";
 
-const PARTS = [sharedStateLocks];
+const PARTS = [sharedStateValues, sharedStateLocks];
 
 export const sharedState: ServerProof = {
   setup: PARTS.flatMap(({ setup }) => setup),
