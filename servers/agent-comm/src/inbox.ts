@@ -30,7 +30,7 @@ const LATER_MS = 30_000;
 /** Most messages handed out by one call: with cut payloads they fit one answer. */
 export const MESSAGES_MAX = 25;
 export const MESSAGES_DEFAULT = 10;
-/** Most ids in one acknowledgement. */
+/** Most messages that one call acknowledges or delivers again. */
 export const ACKNOWLEDGED_MAX = 100;
 /** Rows of an inbox that one attempt with a filter looks at; the rest is behind the cursor. */
 export const FILTERED_ROWS_MAX = 5_000;
@@ -238,8 +238,7 @@ export class Inbox {
       if (rows.length === 0) return undefined;
       const now = await store.now();
       const others = new Set(rows.flatMap((row) => inboxEntry(row).processId ?? []).filter((id) => id !== caller.processId));
-      const alive = others.size === 0 ? others : await liveProcesses(store, rootOf(agentId));
-      const dead = new Set([...others].filter((id) => !alive.has(id)));
+      const dead = others.size === 0 ? others : await deadOf(store, others, [agentId, rootOf(agentId), caller.agentId]);
       const back = rows.filter((row) => dueAtOf(row, agentId) <= now || dead.has(inboxEntry(row).processId ?? ""));
       if (back.length === 0) {
         const next = rows.find((row) => dueAtOf(row, agentId) > now);
@@ -272,6 +271,13 @@ export class Inbox {
       this.#handedOut.delete(oldest);
     }
   }
+}
+
+/** Those of the processes in which none of the agents lives. A subagent lives in the process of its agent. */
+async function deadOf(store: Store, processes: ReadonlySet<string>, agentIds: readonly string[]): Promise<Set<string>> {
+  const dead = new Set(processes);
+  for (const agentId of new Set(agentIds)) for (const alive of await liveProcesses(store, agentId)) dead.delete(alive);
+  return dead;
 }
 
 /** How many messages an inbox holds, counted up to `max` of each. */

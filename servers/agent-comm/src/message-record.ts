@@ -12,8 +12,6 @@ export const PRIORITY_DEFAULT = 5;
 export const HOPS_MAX = 64;
 /** Longest `ttlMs`, `ackWithinMs` and delay of an acknowledgement, and how far ahead `notBefore` may lie. */
 export const AHEAD_MS_MAX = 30 * 24 * 3_600_000;
-/** Longest correlation id, in characters. */
-export const CORRELATION_MAX = 64;
 
 /** Longest reason of an acknowledgement, in characters. */
 export const REASON_CHARS_MAX = 500;

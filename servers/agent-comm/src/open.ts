@@ -1,5 +1,5 @@
 /** The domain of this server at work in one process: what its tools are given. */
-import { expiredRowsJob, LeaseKeeper, Maintenance } from "@mcp-swarm/coordination";
+import { expiredRowsJob, Maintenance } from "@mcp-swarm/coordination";
 import { systemRandom } from "@mcp-swarm/core";
 import { deriveAgentId } from "@mcp-swarm/identity";
 import type { Domain, Host } from "@mcp-swarm/server";
@@ -20,12 +20,6 @@ export interface CommServer extends Domain, Messaging, Subscribing, Pick<Broadca
 }
 
 export async function openCommServer({ store, presence, config, clock, random, log }: Host): Promise<CommServer> {
-  const keeper = new LeaseKeeper({
-    store,
-    clock,
-    leaseMs: config.leaseMs,
-    onError: (error, kind) => log.warn({ err: error, kind }, "Leases were not renewed"),
-  });
   const maintenance = new Maintenance({
     clock,
     random,
@@ -53,7 +47,6 @@ export async function openCommServer({ store, presence, config, clock, random, l
     async close() {
       await maintenance.stop();
       await messages.inbox.close();
-      await keeper.releaseAll();
     },
   };
 }

@@ -282,6 +282,22 @@ describe("the reader's process", () => {
     expect((await waiting).messages.map(({ message, deliveries }) => [message.id, deliveries])).toEqual([[id, 2]]);
   });
 
+  test("lives for its subagents too, and for an agent that is itself named as one", async () => {
+    const { join, clock } = swarm();
+    const alice = await join("alice");
+    for (const [agent, reader] of [
+      ["bob", "bob/tester"],
+      ["team/bob", "team/bob"],
+    ] as const) {
+      const [one, two] = [await join(agent), await join(agent)];
+      const id = await send(alice, reader);
+      const agentId = reader === agent ? undefined : reader;
+      expect(await read(one, { agentId })).toEqual([id]);
+      await clock.advance(60_000);
+      expect(await read(two, { agentId })).toEqual([]);
+    }
+  });
+
   test("of a caller over HTTP is not known: its messages come again by their time alone", async () => {
     const { join, clock } = swarm();
     const [alice, remote, bob] = [await join("alice"), await join("bob", { remote: true }), await join("bob")];

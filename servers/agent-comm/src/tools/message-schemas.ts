@@ -1,6 +1,7 @@
 /** The fields that the tools on messages share: what callers give, and what they get. */
 import { fields } from "@mcp-swarm/server";
 import * as z from "zod";
+import { ACKNOWLEDGED_MAX } from "../inbox.ts";
 import { AHEAD_MS_MAX, DELIVERY_STATES, PRIORITY_MAX } from "../message-record.ts";
 
 const { label, shared, whole, json } = fields;
@@ -8,11 +9,8 @@ const { label, shared, whole, json } = fields;
 /** Most messages of one page of a list that shows what became of each: with cut payloads they fit one answer. */
 export const TROUBLED_MAX = 15;
 export const TROUBLED_DEFAULT = 10;
-/** Most ids that one call names. */
-const IDS_MAX = 100;
-
 export const troubledLimit = shared(() => whole(1, TROUBLED_MAX).exactOptional());
-export const messageIds = shared(() => z.array(messageId()).min(1).max(IDS_MAX));
+export const messageIds = shared(() => z.array(messageId()).min(1).max(ACKNOWLEDGED_MAX));
 export const messageId = shared(() => fields.id());
 export const speaker = shared(() => fields.agentId().exactOptional().describe("A subagent of yours; else you"));
 export const target = shared(() => fields.agentId().describe("An agent id, of list_agents"));

@@ -1,5 +1,6 @@
 import { fields, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
+import { MESSAGE_TYPES } from "../message-record.ts";
 import { defineTool } from "./define.ts";
 import { aheadMs, correlationId, messageId, priority, sent, speaker, target } from "./message-schemas.ts";
 
@@ -14,9 +15,7 @@ export const sendMessage = defineTool({
   effects: WRITES,
   input: () => ({
     targetAgent: target(),
-    messageType: fields
-      .label()
-      .describe("task_assignment, result_sharing, status_update, coordination_request, error_notification or your own"),
+    messageType: fields.label().describe(`${MESSAGE_TYPES.join(", ")} or your own`),
     payload: fields.json(),
     priority: priority(),
     correlationId: correlationId().describe("Of the thread it belongs to"),
