@@ -41,4 +41,5 @@ export {
   reserveFiles,
 } from "./reservations.ts";
 export { BACKOFF_FACTOR_MAX, BACKOFF_MS_MAX, type BackoffPolicy, backoffDelay, checkBackoff } from "./retry.ts";
+export { SQL_VIEW_NAMES, SQL_VIEWS_VERSION } from "./views/names.ts";
 export { type Attempt, type WaitOptions, waitFor } from "./wait.ts";

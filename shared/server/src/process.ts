@@ -1,3 +1,4 @@
+import { SQL_VIEW_NAMES, SQL_VIEWS_VERSION } from "@mcp-swarm/coordination";
 import { type Clock, newId, type Random, SwarmError, systemClock, systemRandom } from "@mcp-swarm/core";
 import { Presence } from "@mcp-swarm/identity";
 import { openStore, type Store } from "@mcp-swarm/store";
@@ -51,7 +52,15 @@ export class SwarmProcess {
   }
 
   async #open(): Promise<Ground> {
-    const store = await openStore(this.config.storeUrl, { durability: this.config.durability });
+    const store = await openStore(this.config.storeUrl, {
+      durability: this.config.durability,
+      views: {
+        names: SQL_VIEW_NAMES,
+        version: SQL_VIEWS_VERSION,
+        load: async () => (await import("@mcp-swarm/coordination/views")).sqlViews,
+        onError: (error) => this.log.warn({ err: error }, "The SQL views could not be made; everything else works"),
+      },
+    });
     const presence = new Presence({
       store,
       clock: this.clock,

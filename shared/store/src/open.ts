@@ -1,11 +1,14 @@
 import { resolve } from "node:path";
 import { type Clock, SwarmError } from "@mcp-swarm/core";
 import type { Store } from "./contract.ts";
+import type { SqlViews } from "./sql-views.ts";
 
 export interface OpenOptions {
   /** SQLite: what an acknowledged commit survives, power loss (`full`, the default) or the end of every process (`normal`). */
   durability?: "full" | "normal";
   clock?: Clock;
+  /** Views for readers of the database; a store in memory has none. */
+  views?: SqlViews;
 }
 
 /** The forms of a store's URL, for messages. */

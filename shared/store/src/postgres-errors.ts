@@ -77,6 +77,11 @@ export function isLostStatement(error: unknown): boolean {
   return PREPARED_STATEMENT.has(code(error));
 }
 
+/** Something of another kind has the name (wrong_object_type). */
+export function isOtherObject(error: unknown): boolean {
+  return code(error instanceof SwarmError ? error.cause : error) === "42809";
+}
+
 /** The database has not been set up. */
 export function isMissingTable(error: unknown): boolean {
   return NO_SUCH_TABLE.has(code(error));

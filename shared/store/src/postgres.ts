@@ -7,7 +7,7 @@ import { FORMAT_KEY, refuseNewerFormat } from "./format.ts";
 import { splitKey } from "./keys.ts";
 import { type KeyvRows, keyvOverRows } from "./keyv-view.ts";
 import { Connections, OUTAGE_MS_MAX, type Pending, randomId, Slot } from "./postgres-connections.ts";
-import { ConnectionLost, isLostStatement, isMissingTable, isRetry, postgresError } from "./postgres-errors.ts";
+import { ConnectionLost, isLostStatement, isMissingTable, isOtherObject, isRetry, postgresError } from "./postgres-errors.ts";
 import {
   commitArguments,
   everything,
@@ -31,6 +31,7 @@ import { type PostgresTarget, parsePostgresUrl } from "./postgres-url.ts";
 import { Watch } from "./postgres-watch.ts";
 import { checksum, encodeValue } from "./row.ts";
 import { type ParsedQuery, parseQuery, TEXT_NAMESPACE } from "./search.ts";
+import { areCurrent, nameTaken, postgresViewsQuery, postgresViewsSql, type SqlViews } from "./sql-views.ts";
 
 /** The version of the layout of rows in PostgreSQL. */
 const FORMAT = 1;
@@ -72,11 +73,11 @@ const SESSION_AGE = "7 days";
  * @param url `postgres://…`; beside the driver's own options `schema=<name>` (default `public`) and `pooler=transaction`
  * @throws SwarmError invalid_argument, unavailable, failed_precondition (newer format)
  */
-export async function openPostgres(url: string, _options: object = {}): Promise<PostgresStore> {
+export async function openPostgres(url: string, { views }: { views?: SqlViews } = {}): Promise<PostgresStore> {
   const target = parsePostgresUrl(url);
   const store = new PostgresStore(target);
   try {
-    await store.start();
+    await store.start(views);
   } catch (error) {
     await store.close();
     throw postgresError(error, target.location);
@@ -107,6 +108,7 @@ export class PostgresStore implements Store, KeyvRows {
   /** Keys that others write too: for them one's own last write is a bad guess. */
   readonly #contended = new Set<string>();
   #closing: Promise<void> | undefined;
+  #views: Promise<void> | undefined;
 
   constructor(target: PostgresTarget) {
     this.#target = target;
@@ -121,16 +123,20 @@ export class PostgresStore implements Store, KeyvRows {
     return this.#watch.mode;
   }
 
-  /** Connects, sets a new database up and checks its format. */
-  async start(): Promise<void> {
+  /** Connects, sets a new database up and checks its format. Views of a database that is not new are seen to in the background. */
+  async start(views?: SqlViews): Promise<void> {
     await this.#connections.first();
+    let isNew = false;
     try {
       await this.#loadFormat();
     } catch (error) {
       if (!isMissingTable(error)) throw error;
+      isNew = true;
       await this.#setUp();
       await this.#loadFormat();
     }
+    if (views) this.#views = this.#keepViews(views);
+    if (isNew) await this.#views;
   }
 
   async transact<T>(plan: (tx: Transaction) => T, options: TransactOptions = {}): Promise<T> {
@@ -313,6 +319,21 @@ export class PostgresStore implements Store, KeyvRows {
       slot.script(`BEGIN; SELECT pg_advisory_xact_lock(${lockClass}, ${SETUP_LOCK}); ${create} ${setupSql(schema)}
         DELETE FROM ${quoted(schema)}.mcp_swarm_session WHERE used < now() - interval '${SESSION_AGE}'; ${record}; COMMIT`),
     );
+  }
+
+  /** Makes the views that are missing or older. What stands in their way is told, and the store works without them. */
+  async #keepViews(views: SqlViews): Promise<void> {
+    const { lockClass, schema } = this.#target;
+    try {
+      const [found] = await this.#ask((slot) => slot.script(postgresViewsQuery(schema, views)));
+      const [version, ...marks]: unknown[] = found?.rows[0] ?? [];
+      if (areCurrent(views, marks)) return;
+      const sql = postgresViewsSql(schema, views, await views.load(), Number(version));
+      await this.#ask((slot) => slot.script(`SELECT pg_advisory_xact_lock(${lockClass}, ${SETUP_LOCK}); ${sql}`));
+    } catch (error) {
+      if (this.#closing) return; // who closes at once has seen nothing fail
+      views.onError(isOtherObject(error) ? nameTaken(views.names.join(" or ")) : postgresError(error, this.location));
+    }
   }
 
   // ── transactions ──

@@ -7,6 +7,7 @@ import { FORMAT_KEY, refuseNewerFormat } from "./format.ts";
 import { splitKey } from "./keys.ts";
 import { type Mounts, refuseNetworkDrive } from "./local-disk.ts";
 import { checksum, encodeValue } from "./row.ts";
+import { hasSqliteViews, makeSqliteViews, type SqlViews } from "./sql-views.ts";
 import { isBusy, sqliteError } from "./sqlite-errors.ts";
 import { TEXT_SCHEMA, TextIndex } from "./sqlite-text.ts";
 
@@ -57,6 +58,7 @@ const SCHEMA = `
 export interface OpenFileOptions {
   durability: "full" | "normal";
   mounts?: Mounts | undefined;
+  views?: SqlViews | undefined;
 }
 
 /** A database that is open and set up, and what says to others that it is. */
@@ -170,6 +172,7 @@ export async function openFile(path: string, options: OpenFileOptions): Promise<
     try {
       if (!(await withLockRetry(() => isSetUp(db)))) await presence.serialized(() => setUp(db));
       await withLockRetry(() => refuseNewerReader(db));
+      if (options.views) await keepViews(db, presence, options.views);
       for (const suffix of ["", "-wal", "-shm"]) tighten(path + suffix);
       return { db, presence, identity };
     } catch (error) {
@@ -179,6 +182,17 @@ export async function openFile(path: string, options: OpenFileOptions): Promise<
   } catch (error) {
     presence.leave();
     throw sqliteError(error);
+  }
+}
+
+/** Makes the views that are missing or older. What stands in their way is told, and does not keep the store from opening. */
+async function keepViews(db: DatabaseSync, presence: Presence, views: SqlViews): Promise<void> {
+  try {
+    if (await withLockRetry(() => hasSqliteViews(db, views))) return;
+    const texts = await views.load();
+    await presence.serialized(() => makeSqliteViews(db, views, texts));
+  } catch (error) {
+    views.onError(sqliteError(error));
   }
 }
 

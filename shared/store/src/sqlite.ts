@@ -8,6 +8,7 @@ import { splitKey, splitRange } from "./keys.ts";
 import type { Mounts } from "./local-disk.ts";
 import { checksum, decodeValue, encodeValue, expiry } from "./row.ts";
 import { type ParsedQuery, parseQuery, TEXT_NAMESPACE } from "./search.ts";
+import type { SqlViews } from "./sql-views.ts";
 import { damaged, isBusy, sqliteError } from "./sqlite-errors.ts";
 import { FORMAT, fileIdentity, LOCK_WAIT_MS_MAX, type OpenFile, openFile, withLockRetry } from "./sqlite-file.ts";
 import { keyvOverSqlite } from "./sqlite-keyv.ts";
@@ -49,6 +50,7 @@ export interface SqliteOptions {
   clock?: Clock;
   /** The file systems of this machine, for tests. */
   mounts?: Mounts;
+  views?: SqlViews;
 }
 
 /** Work that waits for the write lock. */
@@ -68,7 +70,7 @@ type RowColumns = [key: string, value: string | null, rev: number, sum: number |
 
 /** @throws SwarmError unavailable, failed_precondition (unsafe SQLite, network drive, newer format) */
 export async function openSqlite(path: string, options: SqliteOptions = {}): Promise<SqliteStore> {
-  const file = await openFile(path, { durability: options.durability ?? "full", mounts: options.mounts });
+  const file = await openFile(path, { durability: options.durability ?? "full", mounts: options.mounts, views: options.views });
   return new SqliteStore(path, file, options.clock ?? systemClock);
 }
 

@@ -8,7 +8,7 @@ import type { Claim, StoredTask, TaskChange, TaskEvent, TaskStatus } from "./sto
 /**
  * What a field that is left out reads as. Part of the stored form: whatever a task is given by default elsewhere, these stay.
  */
-const USUAL = {
+export const USUAL = {
   type: "general",
   dependencies: [],
   open: [],
