@@ -4,7 +4,7 @@
  */
 import type { StoredTask } from "@mcp-swarm/coordination/tasks";
 import type { Random } from "@mcp-swarm/core";
-import { Host, type HostOptions, type ToolAnswer } from "../support/host.ts";
+import { type CallOptions, Host, type HostOptions, type ToolAnswer } from "../support/host.ts";
 import type { TaskCensus } from "../support/task-invariants.ts";
 
 /** Words that no answer may hold: locks and retries are never the model's problem. */
@@ -116,10 +116,10 @@ export class Member {
   }
 
   /** @throws HostKilled */
-  async try(tool: string, args: Record<string, unknown> = {}): Promise<ToolAnswer> {
+  async try(tool: string, args: Record<string, unknown> = {}, options?: CallOptions): Promise<ToolAnswer> {
     try {
       if (!this.#host) throw new HostKilled(`${this.agent} is not there`);
-      return await this.#host.try(tool, args);
+      return await this.#host.try(tool, args, options);
     } catch (error) {
       if (this.#killed) throw new HostKilled(`${this.agent} was killed`, { cause: error });
       throw error;

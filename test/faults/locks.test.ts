@@ -92,13 +92,16 @@ describe.each(ENGINES)("$name", ({ meet }) => {
       const key = `value-${round}`;
       const { lock } = await sleeper.call<Acquired>("acquire_lock", { name });
       const fence = { lock: name, fencingToken: lock.fencingToken };
-      await sleeper.call("set_state", { key, value: "first", ...fence });
+      const { entry } = await sleeper.call<{ entry: { rev: number } }>("set_state", { key, value: "first", ...fence });
       await stop(sleeper.pid, store);
       // these wait in the pipe, and are the first that the server reads when it wakes
       const late = [
         sleeper.try("set_state", { key, value: "stale", ...fence }),
         sleeper.try("delete_state", { key, ...fence }),
         sleeper.try("set_state", { key: `${key}-new`, value: "stale", ...fence }),
+        sleeper.try("patch_state", { key, append: "stale", ...fence }),
+        sleeper.try("transact_state", { writes: [{ key, value: "stale" }], ...fence }),
+        sleeper.try("restore_state", { key, rev: entry.rev, ...fence }),
         sleeper.try("release_lock", { name }),
       ];
       const taken = await heir.call<Acquired>("acquire_lock", { name, waitMs: WAIT_MS });
