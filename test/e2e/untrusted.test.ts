@@ -1,7 +1,9 @@
 /** Text of other agents: data in named fields, and nowhere else. */
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { ERAS, Host, type ToolAnswer, temporaryFolder } from "../support/host.ts";
+import { SERVERS } from "../support/servers.ts";
+import { proofOf, Recall } from "./proofs/index.ts";
 
 const MARK = "ZQX7";
 /** Texts that want to be more than text; each holds the mark. */
@@ -46,87 +48,42 @@ function check(tool: string, answer: ToolAnswer, agentId: string): void {
     ).toBe(true);
 }
 
-describe.each(ERAS)("with client %s", (era) => {
-  test("what another agent wrote stands in the fields that the answer names as untrusted, and in no error", async () => {
+const PROVEN = SERVERS.filter((server) => proofOf(server).hostile !== undefined).flatMap((server) =>
+  ERAS.map((era) => ({ server, era })),
+);
+
+test.each(PROVEN)(
+  "$server to a host of $era: what another agent wrote stands in the fields that the answer names as untrusted, and in no error",
+  async ({ server, era }) => {
     verifies("CORE-15");
     using folder = temporaryFolder();
-    await using writer = await Host.start({ store: folder.store, era, agent: "writer" });
-    await using reader = await Host.start({ store: folder.store, era, agent: "reader" });
-    const names = (await reader.client.listTools()).tools.map(({ name }) => name);
+    await using writer = await Host.start({ server, store: folder.store, era, agent: "writer" });
+    await using reader = await Host.start({ server, store: folder.store, era, agent: "reader" });
+    const hosts = { writer, reader };
+    const definitions = JSON.stringify(await reader.client.listTools());
     const instructions = reader.client.getInstructions() ?? "";
+    const recall = new Recall();
     let marks = 0;
-
-    for (const [index, hostile] of HOSTILE.entries()) {
-      const id = `t${index}`;
-      const text = hostile.slice(0, 200);
-      const write = async (tool: string, args: Record<string, unknown>) => {
-        const answer = await writer.try(tool, args);
-        expect(answer.isError, answer.text).toBe(false);
-        check(tool, answer, "writer");
-      };
-      const task = {
-        id,
-        description: hostile,
-        title: text,
-        output: hostile,
-        parameters: { [`k ${MARK}`]: hostile, list: [hostile] },
-      };
-      await write("add_task", { ...task, backoff: { initialMs: 0 } });
-      await write("add_task", { id: `${id}-next`, description: hostile, title: text, dependencies: [id] });
-      await write("claim_task", { taskId: id });
-      await write("update_task", { taskId: id, status: "working", progress: { percent: 1, note: hostile } });
-      await write("update_task", { taskId: id, status: "available", checkpoint: hostile });
-      await write("claim_task", { taskId: id });
-      await write("update_task", { taskId: id, status: "failed", error: hostile });
-      await write("claim_task", { taskId: id });
-      if (names.includes("create_workflow")) {
-        const flow = { id: `flow${index}`, name: text, metadata: { note: hostile } };
-        await write("create_workflow", { ...flow, tasks: [{ id: `f${index}`, description: hostile, title: text }] });
-        await write("execute_workflow", { workflowId: `flow${index}` });
+    for (const [index, text] of HOSTILE.entries()) {
+      const used = new Set<string>();
+      for (const [who, tool, args] of proofOf(server).hostile?.(text, index) ?? []) {
+        const answer = await hosts[who].try(tool, recall.fill(args));
+        if (who === "writer") expect(answer.isError, answer.text).toBe(false);
+        check(tool, answer, who);
+        recall.learn(answer.structured);
+        if (who === "reader" && answer.text.includes(MARK)) used.add(tool);
       }
-
-      const read: [string, Record<string, unknown>][] = [
-        ["get_task", { taskId: id }],
-        ["get_task", { taskId: id, field: "description" }],
-        ["get_task", { taskId: id, field: "parameters" }],
-        ["get_all_tasks", {}],
-        ["get_available_tasks", {}],
-        ["get_workers", {}],
-        // refusals, each about a record that is full of hostile text
-        ["claim_task", { taskId: id }],
-        ["update_task", { taskId: id, status: "done" }],
-        ["renew_task", { taskId: id }],
-        ["add_task", { id, description: "Mine" }],
-        ["claim_task", { taskId: `${id}-next` }],
-        ["get_task", { taskId: id, field: "output" }],
-        ["get_task", { taskId: id, field: "description", offset: 999_999 }],
-        ["add_task", { id: "bad id", description: hostile }],
-        ["get_task", { taskId: hostile.slice(0, 60) }],
-        ["get_all_tasks", { cursor: hostile.slice(0, 60) }],
-        ["get_workflow_status", { workflowId: `flow${index}` }],
-        ["list_workflows", {}],
-        ["pause_workflow", { workflowId: "no-such-flow" }],
-        ["claim_next_task", { workflowId: `flow${index}` }],
-      ];
-      for (const [tool, args] of read) {
-        if (!names.includes(tool)) continue;
-        const answer = await reader.try(tool, args);
-        check(tool, answer, "reader");
-        if (answer.text.includes(MARK)) marks += 1;
-      }
-      await write("update_task", { taskId: id, status: "done", output: { report: hostile } });
-      const next = await reader.try("claim_task", { taskId: `${id}-next` });
-      check("claim_task", next, "reader");
-      expect(JSON.stringify(next.structured.context)).toContain(MARK);
+      expect(used.size, text).toBeGreaterThan(3); // the text reached the other agent in several ways
+      marks += used.size;
     }
     expect(marks).toBeGreaterThan(HOSTILE.length * 4);
     expect(reader.client.getInstructions()).toBe(instructions);
-    expect(JSON.stringify(await reader.client.listTools())).not.toContain(MARK);
-    await using late = await Host.start({ store: folder.store, era, agent: "late" });
+    expect(JSON.stringify(await reader.client.listTools())).toBe(definitions);
+    await using late = await Host.start({ server, store: folder.store, era, agent: "late" });
     expect(late.client.getInstructions()).toBe(instructions);
-    expect(reader.stderr + writer.stderr).not.toContain(MARK);
-  });
-});
+    expect(definitions + instructions + reader.stderr + writer.stderr).not.toContain(MARK);
+  },
+);
 
 test("a name in the arguments never becomes the caller", async () => {
   verifies("CORE-15");

@@ -30,6 +30,9 @@ export class Recall {
   }
 }
 
+/** One call of a story with a hostile text in it. What `writer` says must succeed; what `reader` says may be refused. */
+export type HostileCall = readonly [who: "writer" | "reader", tool: string, args: Record<string, unknown>];
+
 /** A call of a write tool that succeeds and changes something. `@` makes ids of its own for each test. */
 export interface WriteProof {
   before: readonly ToolCall[];
@@ -49,6 +52,11 @@ export interface ServerProof {
   story: readonly ToolCall[];
   /** Each write tool. */
   writes: Readonly<Record<string, WriteProof>>;
+  /**
+   * Calls by which one agent puts a text everywhere that the server takes text, and another reads all of it, and is refused about it;
+   * `n` makes ids of its own for each text. Absent where the server's texts are not proven in this way.
+   */
+  hostile?(text: string, n: number): readonly HostileCall[];
   /** A call that changes something, and one that reads it back from another host. */
   roundTrip(writer: Host, reader: Host, mark: string): Promise<void>;
 }

@@ -92,6 +92,49 @@ export const taskCoordination: ServerProof = {
     },
     assign_tasks: { before: [ADD], args: { strategy: "load_balanced" }, other: { strategy: "capability" } },
   },
+  hostile: (text, n) => {
+    const [id, flow, title] = [`t${n}`, `flow${n}`, text.slice(0, 200)];
+    const parameters = { [`k ${text.slice(0, 60)}`]: text, list: [text] };
+    return [
+      ["writer", "add_task", { id, description: text, title, output: text, parameters, backoff: { initialMs: 0 } }],
+      ["writer", "add_task", { id: `${id}-next`, description: text, title, dependencies: [id] }],
+      ["writer", "claim_task", { taskId: id }],
+      ["writer", "update_task", { taskId: id, status: "working", progress: { percent: 1, note: text } }],
+      ["writer", "update_task", { taskId: id, status: "available", checkpoint: text }],
+      ["writer", "claim_task", { taskId: id }],
+      ["writer", "update_task", { taskId: id, status: "failed", error: text }],
+      ["writer", "claim_task", { taskId: id }],
+      [
+        "writer",
+        "create_workflow",
+        { id: flow, name: title, metadata: { note: text }, tasks: [{ id: `f${n}`, description: text, title }] },
+      ],
+      ["writer", "execute_workflow", { workflowId: flow }],
+      ["reader", "get_task", { taskId: id }],
+      ["reader", "get_task", { taskId: id, field: "description" }],
+      ["reader", "get_task", { taskId: id, field: "parameters" }],
+      ["reader", "get_all_tasks", {}],
+      ["reader", "get_available_tasks", {}],
+      ["reader", "get_workers", {}],
+      // refusals, each about a record that is full of hostile text
+      ["reader", "claim_task", { taskId: id }],
+      ["reader", "update_task", { taskId: id, status: "done" }],
+      ["reader", "renew_task", { taskId: id }],
+      ["reader", "add_task", { id, description: "Mine" }],
+      ["reader", "claim_task", { taskId: `${id}-next` }],
+      ["reader", "get_task", { taskId: id, field: "output" }],
+      ["reader", "get_task", { taskId: id, field: "description", offset: 999_999 }],
+      ["reader", "add_task", { id: "bad id", description: text }],
+      ["reader", "get_task", { taskId: text.slice(0, 60) }],
+      ["reader", "get_all_tasks", { cursor: text.slice(0, 60) }],
+      ["reader", "get_workflow_status", { workflowId: flow }],
+      ["reader", "list_workflows", {}],
+      ["reader", "pause_workflow", { workflowId: "no-such-flow" }],
+      ["reader", "claim_next_task", { workflowId: flow }],
+      ["writer", "update_task", { taskId: id, status: "done", output: { report: text } }],
+      ["reader", "claim_task", { taskId: `${id}-next` }],
+    ];
+  },
   roundTrip: async (writer, reader, mark) => {
     await writer.call("add_task", { id: mark, description: `Work of ${mark}` });
     const { task } = await reader.call<{ task: { description: string; createdBy: string } }>("get_task", { taskId: mark });
