@@ -7,7 +7,11 @@ const PARTS = [sharedStateValues, sharedStateLocks];
 
 export const sharedState: ServerProof = {
   setup: PARTS.flatMap(({ setup }) => setup),
-  story: PARTS.flatMap(({ story }) => story),
+  story: [
+    ...PARTS.flatMap(({ story }) => story),
+    ["set_state", { key: "to-know", value: { steps: ["one", "two"] } }],
+    ["get_context", { keys: [{ key: "to-know" }, { key: "unknown", scope: "agent" }], maxTokens: 1_000 }],
+  ],
   writes: Object.assign({}, ...PARTS.map(({ writes }) => writes)),
   roundTrip: async (writer, reader, mark) => {
     await writer.call("acquire_lock", { name: mark });
