@@ -8,7 +8,7 @@ export interface ToolCall {
 
 export const READS: Readonly<Record<ServerName, ToolCall>> = {
   "task-coordination": { tool: "get_workers", args: {} },
-  "agent-comm": { tool: "list_agents", args: { limit: 1 } },
+  "agent-comm": { tool: "list_subscriptions", args: {} },
   "shared-state": { tool: "list_locks", args: {} },
 };
 
