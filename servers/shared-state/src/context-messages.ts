@@ -9,7 +9,7 @@ import type { Source, Sources } from "./context-source.ts";
 const LOOKED_AT_MAX = 500;
 const MESSAGES_AT_ONCE = 20;
 /** Characters of JSON of payloads that one context reads. */
-const PAYLOAD_CHARS_MAX = 4_000_000;
+const PAYLOAD_CHARS_MAX = 2_000_000;
 /** From the newest to the oldest. */
 const WEIGHTS = { newest: 3, oldest: 1 } as const;
 

@@ -43,32 +43,28 @@ export class Repeats {
   once(value: Json, where: string): Once {
     let repeats = 0;
     let wholeUpTo = typeof value === "string" ? value.length : 0;
-    const visit = (one: Json, at: string): { value: Json; number: number; chars: number } => {
+    const visit = (one: Json, at: string): Json => {
       const { number, chars, children } = this.#number(one);
-      if (chars >= REPEATED_CHARS_MIN) {
-        const first = this.#first.get(number);
-        if (first !== undefined) {
-          repeats += 1;
-          if (one === value) wholeUpTo = 0;
-          return { value: typeof one === "string" ? mark(`same as ${short(first)}`) : { sameAs: short(first) }, number, chars };
-        }
-        this.#first.set(number, at);
+      if (chars < REPEATED_CHARS_MIN) return one; // nor is anything in it longer
+      const first = this.#first.get(number);
+      if (first !== undefined) {
+        repeats += 1;
+        if (one === value) wholeUpTo = 0;
+        return typeof one === "string" ? mark(`same as ${short(first)}`) : { sameAs: short(first) };
       }
+      this.#first.set(number, at);
       if (typeof one === "string" && one.length >= SEARCHED_CHARS_MIN) {
         const text = this.#passages(one, at);
         repeats += text.repeats;
         if (one === value) wholeUpTo = text.wholeUpTo;
-        return { value: text.value, number, chars };
+        return text.value;
       }
-      if (!children) return { value: one, number, chars };
-      if (Array.isArray(one)) return { value: one.map((item, index) => visit(item, `${at}[${index}]`).value), number, chars };
-      const entries = Object.entries(one as { [key: string]: Json }).map(([key, item]) => [
-        key,
-        visit(item, `${at}.${key}`).value,
-      ]);
-      return { value: Object.fromEntries(entries), number, chars };
+      if (!children) return one;
+      if (Array.isArray(one)) return one.map((item, index) => visit(item, `${at}[${index}]`));
+      const entries = Object.entries(one as { [key: string]: Json }).map(([key, item]) => [key, visit(item, `${at}.${key}`)]);
+      return Object.fromEntries(entries);
     };
-    const { value: shown } = visit(value, where);
+    const shown = visit(value, where);
     return { value: shown, repeats, wholeUpTo };
   }
 

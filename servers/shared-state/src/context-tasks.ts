@@ -19,7 +19,7 @@ import type { Source, SourcePart, Sources, Unread } from "./context-source.ts";
 export const TASKS_MAX = 500;
 const TASKS_AT_ONCE = 20;
 /** Characters of JSON of tasks that one context reads. */
-export const TASK_CHARS_MAX = 4_000_000;
+export const TASK_CHARS_MAX = 2_000_000;
 /** The weight of a task that was asked for; each step to what it depends on halves it. */
 const TASK_WEIGHT = 8;
 const WEIGHT_MIN = 0.5;

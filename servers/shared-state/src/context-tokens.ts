@@ -1,6 +1,6 @@
 /**
  * How many tokens a text is for a model. Hosts' models have tokenizers of their own and do not say which: this counts with
- * cl100k_base and keeps a margin. Decision record 0014 has the figures.
+ * cl100k_base and keeps a margin. Decision record 0018 has the figures.
  */
 
 /** Of the tokens a caller allows, the part that is used: other tokenizers make more of the same text. */

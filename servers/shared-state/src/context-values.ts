@@ -7,7 +7,7 @@ import type { Values } from "./values.ts";
 
 const VALUE_WEIGHT = 4;
 /** Bytes of values that one context reads; the first is read whatever its size. */
-const VALUE_BYTES_READ_MAX = 4_000_000;
+const VALUE_BYTES_READ_MAX = 2_000_000;
 
 /** In the order asked. A key without a value is there too, and says so. @throws SwarmError invalid_argument */
 export async function valueSources(
