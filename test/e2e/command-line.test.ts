@@ -10,9 +10,34 @@ import { binOf, Host, temporaryFolder } from "../support/host.ts";
 import { freePort, freshDatabase } from "../support/postgres.ts";
 import { on } from "../support/preload.ts";
 import { SERVERS } from "../support/servers.ts";
+import type { ToolCall } from "./proofs/proof.ts";
 
 /** A call that needs the store. */
-const READS: Record<string, string> = { "task-coordination": "get_all_tasks" };
+const READS: Record<string, string> = {
+  "agent-comm": "list_agents",
+  "shared-state": "list_state",
+  "task-coordination": "get_all_tasks",
+};
+
+const LONG = "long ".repeat(2_000);
+/** How a server fills its disk: a call that writes much, and one that finds the `n`th again. */
+const FILLS: Record<string, { write: (n: number) => ToolCall; read: (n: number) => ToolCall }> = {
+  "agent-comm": {
+    write: (n) => [
+      "send_message",
+      { targetAgent: "reader", messageType: "note", payload: LONG, correlationId: `t${n}`, mailbox: true },
+    ],
+    read: (n) => ["get_thread", { correlationId: `t${n}` }],
+  },
+  "shared-state": {
+    write: (n) => ["set_state", { key: `t${n}`, value: LONG }],
+    read: (n) => ["get_state", { key: `t${n}` }],
+  },
+  "task-coordination": {
+    write: (n) => ["add_task", { id: `t${n}`, description: LONG }],
+    read: (n) => ["get_task", { taskId: `t${n}` }],
+  },
+};
 
 describe.each(SERVERS)("the bin of %s", (server) => {
   const needsStore = READS[server] ?? "";
@@ -196,18 +221,19 @@ describe.each(SERVERS)("the bin of %s", (server) => {
       store: folder.store,
       prefix: [...on("full disk", folder.path), binOf(server)],
     });
-    if (server !== "task-coordination") throw new Error("Say how this server fills its disk");
-    const kept: string[] = [];
+    const fill = FILLS[server];
+    if (!fill) throw new Error("Say how this server fills its disk");
+    let kept = 0;
     let refused = "";
-    for (let index = 0; index < 200 && refused === ""; index++) {
-      const answer = await host.try("add_task", { id: `t${index}`, description: "long ".repeat(2_000) });
+    while (kept < 200 && refused === "") {
+      const answer = await host.try(...fill.write(kept));
       if (answer.isError) refused = answer.text;
-      else kept.push(`t${index}`);
+      else kept += 1;
     }
-    expect(kept.length).toBeGreaterThan(0);
+    expect(kept).toBeGreaterThan(0);
     expect(refused).toMatch(/^limit_exceeded: The disk that holds the store is full; nothing was written\.\nFree some space/);
-    const { tasks } = await host.call<{ tasks: { id: string }[] }>("get_all_tasks", { limit: 200 });
-    expect(tasks.map(({ id }) => id).toSorted()).toEqual(kept.toSorted());
+    for (let n = 0; n < kept; n++) expect((await host.try(...fill.read(n))).text).toContain(LONG.slice(0, 50));
+    expect((await host.try(...fill.read(kept))).text).not.toContain(LONG.slice(0, 50));
   });
 
   test("the store commands are there as a subcommand and answer for the store that the server would use", async () => {
