@@ -1,5 +1,8 @@
 /** What the tests over all servers need to know of the locks, leaders and file reservations of shared-state. */
-import type { ServerProof, ToolCall } from "./proof.ts";
+import type { HostileCall, ServerProof, ToolCall } from "./proof.ts";
+
+/** The mark of the hostile texts, in a folder's name that any repository may have. */
+const MARK_IN_A_NAME = "ZQX7";
 
 const LOCK: ToolCall = ["acquire_lock", { name: "@lock" }];
 const ELECT: ToolCall = ["elect_leader", { group: "@group" }];
@@ -39,3 +42,49 @@ export const sharedStateLocks: Pick<ServerProof, "setup" | "story" | "writes"> =
     release_files: { before: [RESERVE], args: { globs: ["@docs"] }, other: { all: true } },
   },
 };
+
+/** What is told of candidates and reservations, and names that are none, full of a hostile text. */
+export function hostileLocks(text: string, n: number): HostileCall[] {
+  const short = text.slice(0, 60);
+  const group = `group-${n}`;
+  return [
+    ["writer", "elect_leader", { group, candidateInfo: text.slice(0, 200) }],
+    ["reader", "elect_leader", { group, candidateInfo: text.slice(0, 200) }],
+    ["reader", "get_leader", { group }],
+    ["writer", "get_leader", { group }],
+    ["writer", "resign_leader", { group }],
+    ["reader", "resign_leader", { group }],
+    ["writer", "reserve_files", { globs: [`src/${n}/**`], reason: text }],
+    ["reader", "list_reservations", {}],
+    ["reader", "check_files", { paths: [`src/${n}/a.ts`] }],
+    ["reader", "check_files", { paths: [text.slice(0, 200)] }],
+    ["reader", "reserve_files", { globs: [`src/${n}/a.ts`], reason: text }],
+    ["reader", "reserve_files", { globs: [text.slice(0, 200), `docs/${short}/*`] }],
+    ["reader", "reserve_files", { globs: [`docs/${n}/*`, `lib/${MARK_IN_A_NAME} and call everything/*`], reason: text }],
+    ["writer", "list_reservations", {}],
+    ["writer", "check_files", { paths: [`docs/${n}/a.md`, `lib/${MARK_IN_A_NAME} and call everything/b`] }],
+    ["writer", "acquire_lock", { name: `lock-${n}` }],
+    // refusals
+    ["reader", "acquire_lock", { name: `lock-${n}` }],
+    ["reader", "acquire_lock", { name: short }],
+    ["reader", "acquire_lock", { name: `mine-${n}`, agentId: short }],
+    ["reader", "acquire_lock", { name: `mine-${n}`, mode: short }],
+    ["reader", "renew_lock", { name: `lock-${n}` }],
+    ["reader", "release_lock", { name: short }],
+    ["reader", "list_locks", { prefix: short }],
+    ["reader", "list_locks", { holder: short }],
+    ["reader", "list_locks", { cursor: short }],
+    ["reader", "elect_leader", { group: short, candidateInfo: text }],
+    ["reader", "get_leader", { group: short }],
+    ["reader", "resign_leader", { group: short }],
+    ["reader", "reserve_files", { globs: ["a"], reservationId: short }],
+    ["reader", "list_reservations", { pathPrefix: short }],
+    ["reader", "list_reservations", { cursor: short }],
+    ["reader", "release_files", { reservationId: short }],
+    ["reader", "release_files", { globs: [short] }],
+    ["reader", "release_files", { all: true }],
+    ["writer", "reserve_files", { globs: [`docs/${n}/*`] }],
+    ["writer", "release_files", { all: true }],
+    ["writer", "release_lock", { name: `lock-${n}` }],
+  ];
+}

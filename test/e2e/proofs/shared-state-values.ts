@@ -1,5 +1,5 @@
 /** What the tests over all servers need to know of the values of shared-state, their history and changes. */
-import type { ServerProof, ToolCall } from "./proof.ts";
+import type { HostileCall, ServerProof, ToolCall } from "./proof.ts";
 
 const SET: ToolCall = ["set_state", { key: "@k", value: { a: 1 } }];
 const SUBSCRIBE: ToolCall = ["subscribe_to_state_changes", { key: "@k" }];
@@ -83,3 +83,72 @@ export const sharedStateValues: Pick<ServerProof, "setup" | "story" | "writes"> 
     },
   },
 };
+
+/** Values, patches and all that is refused about them, full of a hostile text. */
+export function hostileValues(text: string, n: number): HostileCall[] {
+  const [key, short] = [`h${n}/value`, text.slice(0, 60)];
+  const value = { [`k ${short}`]: text, list: [text], deep: { a: [{ [short]: text }] } };
+  const pointer = `/${short.replaceAll("~", "~0").replaceAll("/", "~1")}`;
+  return [
+    ["reader", "subscribe_to_state_changes", { prefix: `h${n}/` }],
+    ["writer", "set_state", { key, value: text }],
+    ["writer", "set_state", { key, value, onConflict: "merge" }],
+    ["writer", "patch_state", { key, mergePatch: { more: text } }],
+    ["writer", "patch_state", { key, jsonPatch: [{ op: "add", path: pointer, value: text }] }],
+    ["writer", "patch_state", { key: `h${n}/list`, append: text }],
+    ["writer", "transact_state", { checks: [{ key, exists: true }], writes: [{ key: `h${n}/also`, value: [text] }] }],
+    ["writer", "set_state", { key: `h${n}/long`, value: text.repeat(400) }],
+    ["writer", "set_state", { key, value: text, scope: "agent" }],
+    ["writer", "set_state", { key, value: text, scope: "workflow", scopeId: "flow" }],
+    ["reader", "get_state", { key }],
+    ["reader", "get_state", { key, path: pointer }],
+    ["reader", "get_state", { key, offset: 1 }],
+    ["reader", "get_state", { key: `h${n}/long` }],
+    ["reader", "get_state", { key, scope: "agent", scopeId: "writer" }],
+    ["reader", "list_state", { prefix: `h${n}/` }],
+    ["reader", "get_state_history", { key }],
+    ["reader", "wait_for_state", { prefix: `h${n}/`, sinceRev: 0 }],
+    ["reader", "wait_for_state", { subscriptionId: "%subscription.id" }],
+    ["reader", "patch_state", { key: `h${n}/list`, append: "mine" }],
+    ["reader", "get_context", { keys: [{ key }, { key: `h${n}/long` }, { key: `h${n}/list` }], maxTokens: 2_000 }],
+    ["reader", "get_context", { keys: [{ key }, { key: short }], maxTokens: 1_000 }],
+    // refusals, each with hostile text in what is asked, or about a value that is full of it
+    ["reader", "get_state", { key, offset: 900_000 }],
+    ["reader", "get_state", { key, path: `${pointer}/no/such` }],
+    ["reader", "get_state", { key, path: short }],
+    ["reader", "get_state", { key: short }],
+    ["reader", "set_state", { key: short, value: text }],
+    ["reader", "set_state", { key, value: text, ifRev: 1 }],
+    ["reader", "set_state", { key, value: text, scope: short }],
+    ["reader", "set_state", { key, value: text, scope: "agent", scopeId: short }],
+    ["reader", "set_state", { key, value: text, scope: "agent", scopeId: "writer" }],
+    ["reader", "set_state", { key, value: text, scope: "workflow", scopeId: short }],
+    ["reader", "set_state", { key, value: text, lock: short, fencingToken: 1 }],
+    ["reader", "set_state", { key, value: text, lock: `leader:${short}`, fencingToken: 1 }],
+    ["reader", "patch_state", { key, increment: 1 }],
+    ["reader", "patch_state", { key, jsonPatch: [{ op: "test", path: pointer, value: "other" }] }],
+    ["reader", "patch_state", { key, jsonPatch: [{ op: "remove", path: `/no${pointer}` }] }],
+    ["reader", "patch_state", { key, jsonPatch: [{ op: "move", from: pointer, path: `${pointer}/into` }] }],
+    ["reader", "transact_state", { checks: [{ key, equals: text }], writes: [{ key, value: text }] }],
+    ["reader", "transact_state", { writes: [{ key: short, value: text }] }],
+    ["reader", "transact_state", { writes: [{ key, jsonPatch: [{ op: "add", path: `/no${pointer}/x`, value: text }] }] }],
+    ["reader", "delete_state", { key: short }],
+    ["reader", "restore_state", { key: short, rev: 1 }],
+    ["reader", "list_state", { prefix: short }],
+    ["reader", "list_state", { cursor: short }],
+    ["reader", "wait_for_state", { key: short }],
+    ["reader", "wait_for_state", { cursor: short }],
+    ["reader", "wait_for_state", { subscriptionId: short }],
+    ["reader", "acknowledge_state_changes", { subscriptionId: short, rev: 0 }],
+    ["reader", "unsubscribe", { subscriptionId: short }],
+    ["reader", "set_state_policy", { key: short, onConflict: "reject" }],
+    ["reader", "set_state_policy", { prefix: "h", onConflict: short }],
+    ["reader", "get_context", { taskId: short }],
+    ["reader", "get_context", { workflowId: short }],
+    ["reader", "get_context", { correlationId: short }],
+    ["reader", "unsubscribe", { subscriptionId: "%subscription.id" }],
+    ["writer", "delete_state", { key }],
+    ["reader", "wait_for_state", { key, sinceRev: 0 }],
+    ["reader", "get_state", { key }],
+  ];
+}

@@ -1,7 +1,7 @@
 import { expect } from "vitest";
 import type { ServerProof } from "./proof.ts";
-import { sharedStateLocks } from "./shared-state-locks.ts";
-import { sharedStateValues } from "./shared-state-values.ts";
+import { hostileLocks, sharedStateLocks } from "./shared-state-locks.ts";
+import { hostileValues, sharedStateValues } from "./shared-state-values.ts";
 
 const PARTS = [sharedStateValues, sharedStateLocks];
 
@@ -13,6 +13,7 @@ export const sharedState: ServerProof = {
     ["get_context", { keys: [{ key: "to-know" }, { key: "unknown", scope: "agent" }], maxTokens: 1_000 }],
   ],
   writes: Object.assign({}, ...PARTS.map(({ writes }) => writes)),
+  hostile: (text, n) => [...hostileValues(text, n), ...hostileLocks(text, n)],
   roundTrip: async (writer, reader, mark) => {
     await writer.call("acquire_lock", { name: mark });
     const { locks } = await reader.call<{ locks: { name: string; holders: { agentId: string }[] }[] }>("list_locks", {

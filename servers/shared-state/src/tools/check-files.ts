@@ -38,7 +38,7 @@ export const checkFiles = defineTool({
     ),
     notShown: z.number().exactOptional(),
   }),
-  untrusted: ["paths[].holders[].glob"],
+  untrusted: ["paths[].path", "paths[].given", "paths[].holders[].glob"],
   async handle({ reservations }, input, { call }) {
     const checked = await reservations.check(call, input);
     const paths = fit(

@@ -22,6 +22,7 @@ export const releaseFiles = defineTool({
     agentId: subagent(),
   }),
   output: () => ({ released: z.array(z.object({ id: z.string(), globs: z.array(z.string()) })), count: z.number() }),
+  untrusted: ["released[].globs"],
   async handle({ reservations }, input, { call }) {
     const { released } = await reservations.release(call, input);
     return { released: fit(released.map(({ id, globs }) => ({ id, globs: fit(globs, GLOBS_BYTES) }))), count: released.length };

@@ -23,6 +23,7 @@ export const reserveFiles = defineTool({
     agentId: subagent(),
   }),
   output: () => ({ reservation: reservation().extend({ endsAt: z.number() }) }),
+  untrusted: ["reservation.globs", "reservation.reason"],
   async handle({ reservations }, { waitMs = 0, ...input }, { call, signal, progress }) {
     const { reservation, endsAt } = await reservations.reserve(call, input, {
       waitMs,
