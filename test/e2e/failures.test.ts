@@ -7,11 +7,43 @@ import { eventually, Host, temporaryFolder } from "../support/host.ts";
 
 const SECRET = "text-of-another-agent";
 
+/** A call of each server that writes a record, whose id may be in the answer, and calls that need it. */
+interface Calls {
+  write: readonly [tool: string, json: string];
+  /** Of the record. */
+  namespace: string;
+  uses: (answer: unknown) => readonly (readonly [tool: string, json: string])[];
+}
+const CALLS: Record<string, Calls> = {
+  "agent-comm": {
+    write: ["send_message", `{"targetAgent":"a1","messageType":"note","payload":"Work ${SECRET}"}`],
+    namespace: "msg",
+    uses: (answer) => {
+      const read = JSON.stringify({ messageId: (answer as { message: { id: string } }).message.id });
+      return [
+        ["get_message", read],
+        ["get_messages", "{}"],
+        ["get_message", read],
+      ];
+    },
+  },
+  "task-coordination": {
+    write: ["add_task", `{"id":"a1","description":"Work ${SECRET}"}`],
+    namespace: "task",
+    uses: () => [
+      ["get_task", '{"taskId":"a1"}'],
+      ["claim_task", '{"taskId":"a1"}'],
+      ["get_task", '{"taskId":"a1"}'],
+    ],
+  },
+};
+
 /** Ways in which the store really breaks under a running server. */
-const BREAKS: Record<string, (path: string) => void> = {
-  "a record whose bytes changed on disk": (path) => {
+const BREAKS: Record<string, (path: string, namespace: string) => void> = {
+  "a record whose bytes changed on disk": (path, namespace) => {
     const db = new DatabaseSync(path);
-    db.exec(`DROP TRIGGER keyv_foreign_write; UPDATE keyv SET value = replace(value, 'Work', 'Lurk') WHERE namespace = 'task'`);
+    db.exec("DROP TRIGGER keyv_foreign_write");
+    db.prepare("UPDATE keyv SET value = replace(value, 'Work', 'Lurk') WHERE namespace = ?").run(namespace);
     db.close();
   },
   "a table that is gone": (path) => {
@@ -22,46 +54,47 @@ const BREAKS: Record<string, (path: string) => void> = {
 };
 
 describe.each(Object.keys(BREAKS))("%s", (what) => {
-  test("reads `internal` and an id; cause and stack are on stderr alone, under the same id", async () => {
-    verifies("CORE-06");
-    using folder = temporaryFolder();
-    await using raw = new RawHost("task-coordination", { SWARM_STORE: folder.store, SWARM_AGENT: "a1" });
-    await raw.initialize();
-    expect((await raw.callText("add_task", `{"id":"a1","description":"Work ${SECRET}"}`)).result?.isError).not.toBe(true);
-    BREAKS[what]?.(folder.store.slice("sqlite:".length));
+  test.each(Object.keys(CALLS))(
+    "of %s reads `internal` and an id; cause and stack are on stderr alone, under the same id",
+    async (server) => {
+      const { write, namespace, uses } = CALLS[server] ?? expect.fail("No such server");
+      verifies("CORE-06");
+      using folder = temporaryFolder();
+      await using raw = new RawHost(server, { SWARM_STORE: folder.store, SWARM_AGENT: "a1" });
+      await raw.initialize();
+      const written = (await raw.callText(...write)).result;
+      expect(written?.isError).not.toBe(true);
+      BREAKS[what]?.(folder.store.slice("sqlite:".length), namespace);
 
-    const ids = new Set<string>();
-    for (const [tool, json] of [
-      ["get_task", '{"taskId":"a1"}'],
-      ["claim_task", '{"taskId":"a1"}'],
-      ["get_task", '{"taskId":"a1"}'],
-    ] as const) {
-      const { result } = await raw.callText(tool, json);
-      const { content, isError, _meta, structuredContent } = result as {
-        content: { text: string }[];
-        isError: boolean;
-        _meta: Record<string, unknown>;
-        structuredContent?: unknown;
-      };
-      const text = content.map((part) => part.text).join("\n");
-      expect(isError, text).toBe(true);
-      expect(structuredContent).toBeUndefined();
-      expect(_meta["mcp-swarm/error"]).toMatchObject({ code: "internal" });
-      const id = /^internal: Something failed inside the server \((\S+)\)\.\n/.exec(text)?.[1] ?? "no id";
-      expect(text).not.toMatch(/checksum|SQLITE|no such table|keyv|\.js:|\n\s+at /);
-      expect(JSON.stringify(result)).not.toContain(SECRET);
-      ids.add(id);
-      const line = await eventually("the cause is on stderr", () => raw.stderr.split("\n").find((one) => one.includes(id)));
-      const logged = JSON.parse(line) as { level: number; errorId: string; tool: string; err: { stack: string } };
-      expect(logged).toMatchObject({ level: 50, errorId: id, tool });
-      expect(logged.err.stack).toMatch(/\n\s+at /);
-    }
-    expect(ids.size).toBe(3);
-    expect([...ids]).not.toContain("no id");
-    expect(raw.strays).toEqual([]);
-    expect((await raw.ask("tools/list", {})).result?.tools).toBeDefined();
-    expect(raw.stderr).not.toContain(SECRET);
-  });
+      const ids = new Set<string>();
+      for (const [tool, json] of uses(written?.structuredContent)) {
+        const { result } = await raw.callText(tool, json);
+        const { content, isError, _meta, structuredContent } = result as {
+          content: { text: string }[];
+          isError: boolean;
+          _meta: Record<string, unknown>;
+          structuredContent?: unknown;
+        };
+        const text = content.map((part) => part.text).join("\n");
+        expect(isError, text).toBe(true);
+        expect(structuredContent).toBeUndefined();
+        expect(_meta["mcp-swarm/error"]).toMatchObject({ code: "internal" });
+        const id = /^internal: Something failed inside the server \((\S+)\)\.\n/.exec(text)?.[1] ?? "no id";
+        expect(text).not.toMatch(/checksum|SQLITE|no such table|keyv|\.js:|\n\s+at /);
+        expect(JSON.stringify(result)).not.toContain(SECRET);
+        ids.add(id);
+        const line = await eventually("the cause is on stderr", () => raw.stderr.split("\n").find((one) => one.includes(id)));
+        const logged = JSON.parse(line) as { level: number; errorId: string; tool: string; err: { stack: string } };
+        expect(logged).toMatchObject({ level: 50, errorId: id, tool });
+        expect(logged.err.stack).toMatch(/\n\s+at /);
+      }
+      expect(ids.size).toBe(3);
+      expect([...ids]).not.toContain("no id");
+      expect(raw.strays).toEqual([]);
+      expect((await raw.ask("tools/list", {})).result?.tools).toBeDefined();
+      expect(raw.stderr).not.toContain(SECRET);
+    },
+  );
 });
 
 test("over HTTP a failure reads the same, and the server goes on for others", async () => {
@@ -71,7 +104,7 @@ test("over HTTP a failure reads the same, and the server goes on for others", as
   await using serving = await startServerHttp("task-coordination", { SWARM_STORE: folder.store });
   await using host = await Host.http(`${serving.url}/mcp`, { agent: "remote" });
   await host.call("add_task", { id: "a1", description: "Work" });
-  BREAKS["a record whose bytes changed on disk"]?.(folder.store.slice("sqlite:".length));
+  BREAKS["a record whose bytes changed on disk"]?.(folder.store.slice("sqlite:".length), "task");
   const answer = await host.try("get_task", { taskId: "a1" });
   expect(answer).toMatchObject({
     isError: true,

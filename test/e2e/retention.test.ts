@@ -40,4 +40,26 @@ describe("store sweep", () => {
     for (const taskId of ["needed", "open", "later"])
       expect(await host.call("get_task", { taskId })).toHaveProperty("task.id", taskId);
   });
+
+  test("forgets agents that were silent for the retention, with what they subscribed to, and none that lives", async () => {
+    verifies("CORE-16", "COMM-13");
+    using folder = temporaryFolder();
+    const start = (agent: string) => Host.start({ server: "agent-comm", agent, store: folder.store });
+    await using living = await start("living");
+    const gone = await start("gone");
+    for (const host of [living, gone]) await host.call("register_agent", { agentType: "tester", capabilities: [] });
+    await gone.call("subscribe", { topics: ["news"] });
+    await living.call("send_message", { targetAgent: "gone", messageType: "note", payload: "Kept for its time" });
+    await gone.close();
+    const sweep = (days: string) =>
+      runBin("agent-comm", ["store", "--json", "sweep"], { env: { SWARM_STORE: folder.store, SWARM_RETENTION_DAYS: days } });
+    expect(JSON.parse((await sweep("30")).stdout)).toMatchObject({ retained: { agents: 0 } });
+    expect(JSON.parse((await sweep("0")).stdout)).toMatchObject({ retained: { agents: 1 } });
+    const { agents } = await living.call<{ agents: { id: string }[] }>("list_agents");
+    expect(agents.map(({ id }) => id)).toEqual(["living"]);
+    // what waits for one that comes again is not the agent's record: it expires by its own time
+    await using back = await start("gone");
+    expect(await back.call("list_subscriptions")).toMatchObject({ subscriptions: [] });
+    expect(await back.call("get_messages")).toMatchObject({ messages: [{ payload: "Kept for its time" }] });
+  });
 });

@@ -66,6 +66,8 @@ describe.runIf(mayMount)("a full disk", () => {
       await using host = await Host.start({ store, agent: "writer" });
       await host.call("add_task", { id: "held", description: "claimed before the disk is full" });
       await host.call("claim_task", { taskId: "held" });
+      await using comm = await Host.start({ server: "agent-comm", store, agent: "writer" });
+      await comm.call("send_message", { targetAgent: "writer", messageType: "note", payload: "sent before the disk is full" });
       const acknowledged = new Set(["held"]);
       let refusal = "";
       for (let n = 0; n < CALLS_MAX && refusal === ""; n++) {
@@ -75,6 +77,9 @@ describe.runIf(mayMount)("a full disk", () => {
         else for (const { id } of tasks) acknowledged.add(id);
       }
       expect(refusal).toMatch(/^limit_exceeded: The disk that holds the store is full; nothing was written\.\nFree some space/);
+      // so is a message that is sent
+      const unsent = await comm.try("send_message", { targetAgent: "writer", messageType: "note", payload: DESCRIPTION });
+      expect(unsent.text).toMatch(/^limit_exceeded: The disk that holds the store is full; nothing was written\./);
       // reading goes on, and what is there is whole
       expect(await host.call("get_task", { taskId: "held" })).toMatchObject({ task: { id: "held" } });
       const full = await census(store);
@@ -84,6 +89,12 @@ describe.runIf(mayMount)("a full disk", () => {
       rmSync(ballast);
       await host.call("update_task", { taskId: "held", status: "done", output: "after the disk was full" });
       await host.call("add_task", { id: "afterwards", description: "there is space again" });
+      await comm.call("send_message", { targetAgent: "writer", messageType: "note", payload: "sent afterwards" });
+      const { messages } = await comm.call<{ messages: { payload: string; deliveries: number }[] }>("get_messages");
+      expect(messages).toMatchObject([
+        { payload: "sent before the disk is full", deliveries: 1 },
+        { payload: "sent afterwards", deliveries: 1 },
+      ]);
       const { problems, tasks } = await census(store);
       expect(problems).toEqual([]);
       expect(tasks.get("held")).toMatchObject({ status: "done", output: "after the disk was full" });
