@@ -3,6 +3,7 @@
  * and moves its cursors, in one transaction: so nothing is lost or comes twice however often it dies, and acknowledging,
  * redelivery and dead letters are those of any message.
  */
+import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import { type Clock, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, speakAs } from "@mcp-swarm/identity";
 import { type Entry, ordered, prefixRange, type Rev, type Store, type Transaction } from "@mcp-swarm/store";
@@ -46,6 +47,18 @@ export interface NewSubscription {
   senderCapability?: string | undefined;
   /** `now`: what is published from now on. `start`, or a time in ms: also what topics kept from then on. */
   replayFrom?: "now" | "start" | number | undefined;
+}
+
+export interface ListSubscriptions {
+  agentId?: string | undefined;
+  limit?: number | undefined;
+  cursor?: string | undefined;
+}
+
+export interface SubscriptionPage {
+  subscriptions: (Subscription & { behind: number })[];
+  total: number;
+  nextCursor?: string;
 }
 
 /** How far one subscription gets by one transaction. */
@@ -127,14 +140,15 @@ export class Subscriptions implements InboxSource {
     return { subscription };
   }
 
-  /** The agent's subscriptions, and how many messages each has yet to look at. */
-  async list(
-    call: Call,
-    input: { agentId?: string | undefined } = {},
-  ): Promise<{ subscriptions: (Subscription & { behind: number })[] }> {
+  /** The agent's subscriptions, and how many messages each has yet to look at; `total` counts those of all pages. */
+  async list(call: Call, input: ListSubscriptions = {}): Promise<SubscriptionPage> {
     const agentId = speakAs(call.caller, input.agentId);
+    const scope = { list: "subscriptions", prefix: subscriptionsPrefix(agentId) };
+    const after = input.cursor === undefined ? "" : decodeCursor(scope, input.cursor);
     const { entries, heads } = await this.#read(call.store, agentId);
-    const subscriptions = entries.map((entry) => {
+    const rest = entries.filter(({ key }) => key > after);
+    const page = rest.slice(0, input.limit ?? SUBSCRIPTIONS_MAX);
+    const subscriptions = page.map((entry) => {
       const subscription = subscriptionOf(entry);
       const behind = topicsOf(subscription, heads).reduce(
         (sum, topic) => sum + topic.last - cursorIn(subscription, topic).seen,
@@ -142,7 +156,9 @@ export class Subscriptions implements InboxSource {
       );
       return { ...subscription, behind };
     });
-    return { subscriptions };
+    const last = page.length < rest.length ? page.at(-1) : undefined;
+    const found = { subscriptions, total: entries.length };
+    return last === undefined ? found : { ...found, nextCursor: encodeCursor(scope, last.key) };
   }
 
   readonly prefixes: readonly string[] = [TOPICS_PREFIX, SUBSCRIPTIONS_PREFIX];

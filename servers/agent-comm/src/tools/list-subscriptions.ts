@@ -1,4 +1,4 @@
-import { fit, READS } from "@mcp-swarm/server";
+import { fields, fit, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
 import { speaker } from "./message-schemas.ts";
@@ -13,10 +13,13 @@ export const listSubscriptions = defineTool({
   operation: "topic:read",
   resource: () => "subscription/*",
   effects: READS,
-  input: () => ({ agentId: speaker() }),
-  output: () => ({ subscriptions: z.array(subscriptionView()), total: z.number() }),
+  input: () => ({ limit: fields.limit(), cursor: fields.cursor(), agentId: speaker() }),
+  output: () => ({ subscriptions: z.array(subscriptionView()), total: z.number(), nextCursor: fields.nextCursor() }),
   async handle({ subscriptions }, input, { call }) {
-    const all = (await subscriptions.list(call, input)).subscriptions;
-    return { subscriptions: fit(all.map(shown)), total: all.length };
+    const page = await subscriptions.list(call, input);
+    const kept = fit(page.subscriptions.map(shown));
+    if (kept.length === page.subscriptions.length) return { ...page, subscriptions: kept };
+    const shorter = await subscriptions.list(call, { ...input, limit: kept.length }); // its cursor is where the next one begins
+    return { ...shorter, subscriptions: fit(shorter.subscriptions.map(shown)) };
   },
 });
