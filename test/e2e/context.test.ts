@@ -2,7 +2,7 @@
 import { countTokens } from "gpt-tokenizer/encoding/o200k_base";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
-import { Host, temporaryFolder } from "../support/host.ts";
+import { ERAS, Host, temporaryFolder } from "../support/host.ts";
 
 type Item = { kind: string; id: string; status?: string; content?: Record<string, unknown>; readOn?: string[] };
 type Context = {
@@ -217,5 +217,32 @@ describe("get_context", () => {
     expect((await state.try("get_context", { workflowId: "nobody" })).text).toMatch(/^not_found/);
     expect((await state.try("get_context", {})).text).toMatch(/^invalid_argument: Nothing was asked for/);
     expect((await state.try("get_context", { taskId: "a", maxTokens: 10 })).text).toMatch(/^invalid_argument/);
+  });
+});
+
+describe.each(ERAS)("with client %s", (era) => {
+  test("a summary is asked of the host's model alone when the caller wants one, and is marked as its words", async () => {
+    verifies("STATE-13");
+    const asked: string[] = [];
+    const model = async ({ prompt }: { prompt: string }) => {
+      asked.push(prompt);
+      return "Forty modules were built; those whose number divides by three left only a log.";
+    };
+    const ask = { workflowId: "nightly", maxTokens: 2_000 };
+    await using host = await Host.start({ server: "shared-state", store: folder.store, agent: "eve", era, model });
+    const plain = await host.call<Context>("get_context", ask);
+    expect(plain).not.toHaveProperty("summarized");
+    expect(asked).toEqual([]);
+    const summed = await host.try("get_context", { ...ask, summarize: true });
+    expect(summed.structured).toMatchObject({ summarized: true, summary: expect.stringContaining("Forty modules") });
+    expect(summed.structured.untrusted).toContain("summary");
+    expect(countTokens(summed.text)).toBeLessThanOrEqual(2_000);
+    expect(asked).toHaveLength(1);
+    expect(asked[0]).toContain("nightly");
+
+    await using without = await Host.start({ server: "shared-state", store: folder.store, agent: "eve", era });
+    const refused = await without.call<Record<string, unknown>>("get_context", { ...ask, summarize: true });
+    expect(refused).toMatchObject({ summarized: false });
+    expect(refused).not.toHaveProperty("summary");
   });
 });
