@@ -245,8 +245,10 @@ function settle(fit: Fit, view: Omit<ContextView, "tokens" | "ratio">): ContextV
   const { items, omitted, reductions, ...rest } = view;
   let tokens = fit.tokensMax;
   for (let turn = 0; ; turn++) {
-    const ratio = Math.round((1_000 * tokens) / Math.max(1, view.originalTokens)) / 1_000;
-    const made: ContextView = { items, ...(omitted === undefined ? {} : { omitted }), ...rest, tokens, ratio, reductions };
+    // what was not reduced is as large as it was, the frame of the answer included
+    const originalTokens = reductions.length === 0 ? tokens : Math.max(1, view.originalTokens);
+    const ratio = Math.round((1_000 * tokens) / originalTokens) / 1_000;
+    const made = { items, ...(omitted === undefined ? {} : { omitted }), ...rest, originalTokens, tokens, ratio, reductions };
     const text = JSON.stringify({ ...made, ...fit.envelope });
     if (Buffer.byteLength(text) > fit.bytesMax) return "answerBytes";
     const counted = fit.count(text);
