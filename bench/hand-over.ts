@@ -14,10 +14,11 @@ import { percentile } from "./stats.ts";
 /** What the design promises of a message, and so of everything that wakes as messages do. */
 const P50_MS_MAX = 2;
 const P99_MS_MAX = 10;
-/** How long the waiter has waited when the sender begins. */
-const WAITED_MS = 5;
-/** A part of the hand-overs that goes before them, unheard. */
-const WARM_UP = 0.1;
+/** Some go before, unheard: no code is cold. */
+const WARM_UP = 150;
+/** Of the hand-overs that come after a while of nothing: how long that is, and how many there are. */
+const IDLE_MS = 20;
+const IDLE_COUNT = 100;
 
 export interface HandOver {
   server: ServerName;
@@ -33,7 +34,13 @@ export interface Latencies {
   floor: number[];
 }
 
-export async function handOvers(engine: Engine, count: number, { server, receive, send, after }: HandOver): Promise<Latencies> {
+/** One right after the other, and each after a while in which nobody did anything: then the machine itself must wake too. */
+export interface BusyAndIdle {
+  busy: Latencies;
+  idle: Latencies;
+}
+
+export async function handOvers(engine: Engine, count: number, { server, receive, send, after }: HandOver): Promise<BusyAndIdle> {
   const store = await engine.freshStore(server);
   const start = (agent: string) => Host.start({ server, store, agent, env: { SWARM_DURABILITY: engine.durability } });
   const { args: prefix } = await echoServer();
@@ -41,26 +48,42 @@ export async function handOvers(engine: Engine, count: number, { server, receive
   await using receiver = await start("receiver");
   await using bareSender = await Host.start({ prefix });
   await using bareReceiver = await Host.start({ prefix });
-  const latencies: Latencies = { ours: [], floor: [] };
-  const unheard = Math.ceil(count * WARM_UP);
-  for (let n = 0; n < unheard + count; n++) {
-    const received = receive(receiver, n).then(() => performance.now());
-    received.catch(() => {}); // a send that fails is heard of first
-    await receiver.call(READS[server].tool, READS[server].args); // the server has the call that waits
-    await sleep(WAITED_MS);
-    const sentAt = performance.now();
-    const sent = send(sender, n);
-    const [receivedAt] = await Promise.all([received, sent]);
-    await after?.(receiver);
-    await sleep(WAITED_MS);
-    const floorAt = performance.now();
-    await bareSender.call(ECHO.tool, ECHO.args);
-    await bareReceiver.call(ECHO.tool, ECHO.args);
-    if (n < unheard) continue;
-    latencies.floor.push(performance.now() - floorAt);
-    latencies.ours.push(receivedAt - sentAt);
-  }
-  return latencies;
+  let n = 0;
+  const measure = async (times: number, idleMs: number): Promise<Latencies> => {
+    const latencies: Latencies = { ours: [], floor: [] };
+    const idle = () => (idleMs > 0 ? sleep(idleMs) : undefined);
+    for (const last = n + times; n < last; n++) {
+      const received = receive(receiver, n).then(() => performance.now());
+      received.catch(() => {}); // a send that fails is heard of first
+      await receiver.call(READS[server].tool, READS[server].args); // the server has the call that waits
+      await idle();
+      const sentAt = performance.now();
+      const [receivedAt] = await Promise.all([received, send(sender, n)]);
+      latencies.ours.push(receivedAt - sentAt);
+      await after?.(receiver);
+      await idle();
+      const floorAt = performance.now();
+      await bareSender.call(ECHO.tool, ECHO.args);
+      await bareReceiver.call(ECHO.tool, ECHO.args);
+      latencies.floor.push(performance.now() - floorAt);
+    }
+    return latencies;
+  };
+  await measure(WARM_UP, 0);
+  return { busy: await measure(count, 0), idle: await measure(IDLE_COUNT, IDLE_MS) };
+}
+
+/** The rows of one engine. */
+export function handOverRows(what: string, engine: string, { busy, idle }: BusyAndIdle): Row[] {
+  const value = percentile(idle.ours, 0.5);
+  const least = percentile(idle.floor, 0.5);
+  const afterIdle = {
+    what: `${what}, each after ${IDLE_MS} ms of nothing, ${engine}: p50`,
+    subject: inMs(value),
+    control: inMs(least),
+    ratio: value / least,
+  };
+  return [...latencyRows(`${what}, ${engine}`, busy), afterIdle];
 }
 
 /** Median and 99th percentile, with their goals. */

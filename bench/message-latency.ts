@@ -1,7 +1,7 @@
 /** From `send_message` in one process to the `get_messages` that waits in another. */
 
 import { findProgram, PEER_KINDS } from "./drivers/peers.ts";
-import { type HandOver, handOvers, inMs, latencyRows } from "./hand-over.ts";
+import { type HandOver, handOverRows, handOvers, inMs } from "./hand-over.ts";
 import { formatTable, type Options, type Row } from "./row.ts";
 import { onEachEngine, scratch } from "./servers.ts";
 import { percentile } from "./stats.ts";
@@ -19,7 +19,7 @@ export async function messageLatency({ quick }: Options): Promise<Row[]> {
   const count = quick ? MESSAGES.quick : MESSAGES.full;
   const ours = await onEachEngine(async (engine) => {
     const latencies = await handOvers(engine, count, messages());
-    return latencyRows(`message sent, a waiting receiver in another process has it, ${engine.name}`, latencies);
+    return handOverRows("message sent, a waiting receiver in another process has it", engine.name, latencies);
   });
   return [...ours, ...(await peers(count))];
 }

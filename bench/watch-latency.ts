@@ -1,5 +1,5 @@
 /** From `set_state` in one process to the `wait_for_state` that waits in another. */
-import { type HandOver, handOvers, latencyRows } from "./hand-over.ts";
+import { type HandOver, handOverRows, handOvers } from "./hand-over.ts";
 import { formatTable, type Options, type Row } from "./row.ts";
 import { onEachEngine } from "./servers.ts";
 
@@ -16,7 +16,7 @@ export async function watchLatency({ quick }: Options): Promise<Row[]> {
   const count = quick ? CHANGES.quick : CHANGES.full;
   return await onEachEngine(async (engine) => {
     const latencies = await handOvers(engine, count, changes());
-    return latencyRows(`value set, a waiting wait_for_state in another process has it, ${engine.name}`, latencies);
+    return handOverRows("value set, a waiting wait_for_state in another process has it", engine.name, latencies);
   });
 }
 
