@@ -2,12 +2,15 @@
  * Hosts that write to one another and note what they were told. Every answer is a promise: what was sent comes, what was handed
  * out is nobody else's for its time, what was acknowledged never comes again. In the end the notes are held against the store.
  */
+import { type Random, seededRandom } from "@mcp-swarm/core";
 import { prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
 import type { ToolAnswer } from "../support/host.ts";
 import { HostKilled, LOCK_WORDS, Member } from "./crew.ts";
 
 /** After so many deliveries without an acknowledgement a message is a dead letter. */
 const DELIVERIES_MAX = 5;
+/** What `later` puts a message off by. */
+const LATER_MS = 200;
 /** Pages of one prefix that a census reads. */
 const PAGES_MAX = 100;
 
@@ -82,6 +85,13 @@ export interface StoredDelivery {
   readonly cause?: "rejected" | "undelivered";
 }
 
+/** What the store holds at one moment. */
+export interface PostCensus {
+  readonly deliveries: readonly StoredDelivery[];
+  readonly messages: readonly { readonly id: string; readonly payload: { readonly name: string } }[];
+  readonly now: number;
+}
+
 export interface PostOptions {
   readonly store: string;
   /** Names of agents, one for each process; an agent may have several. */
@@ -89,7 +99,22 @@ export interface PostOptions {
   readonly leaseMs: number;
   /** How far the clocks of the test and of what decides about times may lie apart. */
   readonly skewMs: number;
+  /** Of which calls are repeated that were cut off. */
+  readonly seed: number;
   readonly env?: Record<string, string>;
+}
+
+/** A call that changes something. */
+interface Call {
+  readonly tool: string;
+  readonly args: Record<string, unknown>;
+  /** Errors that are answers too. */
+  readonly mayBe?: RegExp;
+  /** Messages that are gone at `agent` when the call took place and nobody heard so. */
+  readonly cutOff?: number;
+  readonly agent?: string;
+  /** Notes the answer. */
+  readonly took: (answer: ToolAnswer, beganAt: number) => void;
 }
 
 interface Read {
@@ -108,12 +133,18 @@ export class Post implements AsyncDisposable {
   readonly #settled: Settled[] = [];
   readonly #subscribed: { agent: string; topic: string; at: number }[] = [];
   readonly #lives = new Map<Member, Life>();
+  readonly #random: Random;
+  /** Calls that were cut off and are made again, with the same idempotency key, when their host is back. */
+  readonly #toRepeat = new Map<Member, { call: Call; beganAt: number }>();
+  #keys = 0;
   /** Agents whose reading or asking was cut off when it acknowledged by itself: so many messages may have gone with it. */
   readonly #cutOff = new Map<string, number>();
   #names = 0;
+  #repeated = 0;
 
-  private constructor({ store, agents, leaseMs, skewMs, env }: PostOptions) {
+  private constructor({ store, agents, leaseMs, skewMs, seed, env }: PostOptions) {
     this.#skewMs = skewMs;
+    this.#random = seededRandom(seed);
     const options = { server: "agent-comm", store, env: { SWARM_LEASE_MS: String(leaseMs), ...env } };
     this.members = agents.map((agent) => new Member(agent, options));
   }
@@ -125,9 +156,20 @@ export class Post implements AsyncDisposable {
     return post;
   }
 
+  /** Starts a member, which then repeats what was cut off when it was killed, if it is to. */
   async revive(member: Member): Promise<void> {
     await member.start();
     this.#lives.set(member, { endsAt: Number.POSITIVE_INFINITY });
+    const cut = this.#toRepeat.get(member);
+    this.#toRepeat.delete(member);
+    if (!cut) return;
+    this.#repeated += 1;
+    await this.#do(member, cut.call, cut.beganAt);
+  }
+
+  /** How many calls were repeated after a kill. */
+  get repeated(): number {
+    return this.#repeated;
   }
 
   /** Ends a member cleanly: it gives back what it had. */
@@ -152,75 +194,78 @@ export class Post implements AsyncDisposable {
   }
 
   async subscribe(member: Member, topic: string): Promise<void> {
-    await this.#ask(member, "subscribe", { topics: [topic] });
-    this.#subscribed.push({ agent: member.agent, topic, at: Date.now() });
+    const took = () => void this.#subscribed.push({ agent: member.agent, topic, at: Date.now() });
+    await this.#do(member, { tool: "subscribe", args: { topics: [topic] }, took });
   }
 
-  async send(member: Member, to: string, args: Record<string, unknown> = {}, kind: "direct" | "reply" = "direct"): Promise<void> {
-    const attempt = this.#begin(member, kind, args, to);
-    const input = { targetAgent: to, messageType: kind, payload: { name: attempt.name }, ...args };
-    const { structured } = await this.#ask(member, "send_message", input);
-    this.#sent(attempt, structured.message as { id: string; expiresAt?: number });
+  async send(member: Member, to: string, more: Record<string, unknown> = {}, kind: "direct" | "reply" = "direct"): Promise<void> {
+    const attempt = this.#begin(member, kind, more, to);
+    const args = { targetAgent: to, messageType: kind, payload: { name: attempt.name }, ...more };
+    await this.#do(member, { tool: "send_message", args, took: ({ structured }) => sent(attempt, structured.message) });
   }
 
-  async broadcast(member: Member, args: Record<string, unknown> = {}): Promise<void> {
-    const attempt = this.#begin(member, "all", args);
-    const input = { scope: "all", messageType: "all", payload: { name: attempt.name }, ...args };
-    const { structured } = await this.#ask(member, "broadcast_message", input);
-    this.#sent(attempt, structured.message as { id: string });
-    attempt.delivered = Number(structured.delivered);
+  async broadcast(member: Member): Promise<void> {
+    const attempt = this.#begin(member, "all", {});
+    const args = { scope: "all", messageType: "all", payload: { name: attempt.name } };
+    const took = ({ structured }: ToolAnswer) => {
+      sent(attempt, structured.message);
+      attempt.delivered = Number(structured.delivered);
+    };
+    await this.#do(member, { tool: "broadcast_message", args, took });
   }
 
   async publish(member: Member, topic: string): Promise<void> {
     const attempt = this.#begin(member, "topic", {}, topic);
-    const input = { scope: "topic", name: topic, messageType: "topic", payload: { name: attempt.name } };
-    const { structured } = await this.#ask(member, "broadcast_message", input);
-    this.#sent(attempt, structured.message as { id: string });
-    attempt.sequence = (structured.published as { sequence: number }).sequence;
+    const args = { scope: "topic", name: topic, messageType: "topic", payload: { name: attempt.name } };
+    const took = ({ structured }: ToolAnswer) => {
+      sent(attempt, structured.message);
+      attempt.sequence = (structured.published as { sequence: number }).sequence;
+    };
+    await this.#do(member, { tool: "broadcast_message", args, took });
   }
 
   /** Asks and waits; that no reply comes in time is an answer too. */
   async request(member: Member, to: string, waitMs: number): Promise<void> {
-    const attempt = this.#begin(member, "request", {}, to);
-    const payload = { name: attempt.name };
-    const input = { targetAgent: to, messageType: "request", payload, waitMs };
-    const answer = await this.#ask(member, "request_reply", input, { cutOff: 1, mayBe: /^deadline_exceeded: / });
-    const requestId = answer.isError ? /No reply to (\S+) came/.exec(answer.text)?.[1] : answer.structured.requestId;
-    this.#sent(attempt, { id: String(requestId) });
-    if (answer.isError) return;
-    const reply = answer.structured.reply as Message;
     const { agent } = member;
-    this.#settled.push({
-      agent,
-      id: reply.id,
-      outcome: "done",
-      beganAt: attempt.beganAt,
-      confirmedAt: Date.now(),
-      status: "done",
-    });
+    const attempt = this.#begin(member, "request", {}, to);
+    const args = { targetAgent: to, messageType: "request", payload: { name: attempt.name }, waitMs };
+    const took = ({ isError, text, structured }: ToolAnswer) => {
+      const id = isError ? /No reply to (\S+) came/.exec(text)?.[1] : structured.requestId;
+      sent(attempt, { id });
+      if (isError) return;
+      const { id: replyId } = structured.reply as Message;
+      const { beganAt } = attempt;
+      this.#settled.push({ agent, id: replyId, outcome: "done", beganAt, confirmedAt: Date.now(), status: "done" });
+    };
+    await this.#do(member, { tool: "request_reply", args, mayBe: /^deadline_exceeded: /, cutOff: 1, took });
   }
 
   async read(member: Member, { agentId, ...args }: Read): Promise<readonly Message[]> {
     const { limit = 10, acknowledge = false, visibilityMs } = args;
-    const beganAt = Date.now();
     const agent = agentId === undefined ? member.agent : `${member.agent}/${agentId}`;
-    const input = agentId === undefined ? args : { ...args, agentId };
-    const { structured } = await this.#ask(member, "get_messages", input, acknowledge ? { cutOff: limit, agent } : {});
-    const messages = structured.messages as Message[];
-    const [endedAt, life] = [Date.now(), this.#life(member)];
-    for (const [index, message] of messages.entries()) {
-      this.#handedOut.push({ agent, message, index, beganAt, endedAt, acknowledged: acknowledge, visibilityMs, life });
-    }
+    let messages: readonly Message[] = [];
+    const took = ({ structured }: ToolAnswer, beganAt: number) => {
+      messages = structured.messages as Message[];
+      const [endedAt, life] = [Date.now(), this.#life(member)];
+      for (const [index, message] of messages.entries()) {
+        this.#handedOut.push({ agent, message, index, beganAt, endedAt, acknowledged: acknowledge, visibilityMs, life });
+      }
+    };
+    const call = { tool: "get_messages", args: agentId === undefined ? args : { ...args, agentId }, agent, took };
+    // what is not acknowledged comes again anyway
+    await this.#do(member, acknowledge ? { ...call, cutOff: limit } : call, undefined, acknowledge);
     return messages;
   }
 
   async acknowledge(member: Member, id: string, outcome: Outcome): Promise<void> {
     const note: Settled = { agent: member.agent, id, outcome, beganAt: Date.now() };
     this.#settled.push(note);
-    const args = { messageIds: [id], outcome, ...(outcome === "later" ? { delayMs: 200 } : {}) };
-    const { structured } = await this.#ask(member, "acknowledge_messages", args);
-    note.confirmedAt = Date.now();
-    note.status = (structured.messages as { status: string }[])[0]?.status ?? "none";
+    const took = ({ structured }: ToolAnswer) => {
+      note.confirmedAt = Date.now();
+      note.status = (structured.messages as { status: string }[])[0]?.status ?? "none";
+    };
+    const args = { messageIds: [id], outcome, ...(outcome === "later" ? { delayMs: LATER_MS } : {}) };
+    await this.#do(member, { tool: "acknowledge_messages", args, took });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -228,27 +273,33 @@ export class Post implements AsyncDisposable {
   }
 
   /** All that was promised and is not so, and all that was never to happen; empty when all is well. */
-  wrong(deliveries: readonly StoredDelivery[], now: number): string[] {
-    return [...this.#lost(deliveries, now), ...this.#twice(), ...this.#outOfOrder(), ...this.#uneven(deliveries)];
+  wrong({ deliveries, messages, now }: PostCensus): string[] {
+    const ids = Map.groupBy(messages, ({ payload }) => payload.name);
+    const doubled = [...ids].flatMap(([name, all]) => (all.length > 1 ? [`${name} was sent ${all.length} times.`] : []));
+    return [...doubled, ...this.#lost(deliveries, now), ...this.#twice(), ...this.#outOfOrder(), ...this.#uneven(deliveries)];
   }
 
-  /** A call that must succeed, but for errors that `mayBe`. @throws HostKilled */
-  async #ask(
-    member: Member,
-    tool: string,
-    args: Record<string, unknown>,
-    { cutOff = 0, agent = member.agent, mayBe }: { cutOff?: number; agent?: string; mayBe?: RegExp } = {},
-  ): Promise<ToolAnswer> {
+  /**
+   * A call that must succeed, but for errors that it may be answered with. When its host is killed, some calls are repeated once it
+   * is back: the answer is then that of the first, wherever that was cut off.
+   * @throws HostKilled
+   */
+  async #do(member: Member, call: Call, firstAt?: number, repeatable = true): Promise<void> {
     const beganAt = Date.now();
+    this.#keys += 1;
+    const args = call.args.idempotencyKey === undefined ? { ...call.args, idempotencyKey: `key-${this.#keys}` } : call.args;
     try {
-      const answer = await member.try(tool, args);
-      const wrong = answer.isError && !mayBe?.test(answer.text);
-      if (wrong || LOCK_WORDS.test(answer.text)) throw new Error(`${member.agent} was told by ${tool}: ${answer.text}`);
-      return answer;
+      const answer = await member.try(call.tool, args);
+      const wrong = answer.isError && !call.mayBe?.test(answer.text);
+      if (wrong || LOCK_WORDS.test(answer.text)) throw new Error(`${member.agent} was told by ${call.tool}: ${answer.text}`);
+      call.took(answer, firstAt ?? beganAt);
     } catch (error) {
-      if (error instanceof HostKilled) {
-        const life = this.#life(member);
-        life.endsAt = Math.min(life.endsAt, beganAt);
+      if (!(error instanceof HostKilled)) throw error;
+      const life = this.#life(member);
+      life.endsAt = Math.min(life.endsAt, beganAt);
+      if (repeatable && this.#random.integer(2) === 0) this.#toRepeat.set(member, { call: { ...call, args }, beganAt });
+      else {
+        const { agent = member.agent, cutOff = 0 } = call;
         this.#cutOff.set(agent, (this.#cutOff.get(agent) ?? 0) + cutOff);
       }
       throw error;
@@ -263,12 +314,6 @@ export class Post implements AsyncDisposable {
     const attempt: Attempt = to === undefined ? base : { ...base, to };
     this.#attempts.set(name, attempt);
     return attempt;
-  }
-
-  #sent(attempt: Attempt, { id, expiresAt }: { id: string; expiresAt?: number }): void {
-    attempt.endedAt = Date.now();
-    attempt.id = id;
-    if (expiresAt !== undefined) attempt.expiresAt = expiresAt;
   }
 
   #life(member: Member): Life {
@@ -389,6 +434,15 @@ export class Post implements AsyncDisposable {
   }
 }
 
+/** Notes that a message was sent. */
+function sent(attempt: Attempt, message: unknown): void {
+  const { id, expiresAt } = message as { id?: string; expiresAt?: number };
+  if (id === undefined) throw new Error(`${attempt.name} was sent without an id`);
+  attempt.endedAt = Date.now();
+  attempt.id = id;
+  if (expiresAt !== undefined) attempt.expiresAt = expiresAt;
+}
+
 /** Until when nobody else may be handed a message that somebody was. */
 function heldUntil({ beganAt, message, visibilityMs, life }: HandedOut, notes: readonly Settled[]): number {
   const hidden = beganAt + visibilityMs * 2 ** (message.deliveries - 1);
@@ -414,15 +468,16 @@ async function all(store: Pick<Store, "scan">, prefix: string): Promise<unknown[
   throw new Error(`There is more below ${prefix} than this looks at`);
 }
 
-/** Every delivery that the store knows of. */
-export async function storedDeliveries(store: Pick<Store, "scan">): Promise<StoredDelivery[]> {
-  return (await all(store, "delivery/")) as StoredDelivery[];
+export async function postCensus(store: Pick<Store, "scan" | "now">): Promise<PostCensus> {
+  const deliveries = (await all(store, "delivery/")) as StoredDelivery[];
+  const messages = (await all(store, "msg/")) as PostCensus["messages"];
+  return { deliveries, messages, now: await store.now() };
 }
 
 /** Index rows of inboxes that no delivery explains, and deliveries without theirs. */
-export async function strayRows(store: Pick<Store, "scan">): Promise<string[]> {
+export async function strayRows(store: Pick<Store, "scan" | "now">): Promise<string[]> {
   const rows = (await all(store, "inbox/")) as { id: string; to: string }[];
-  const open = (await storedDeliveries(store)).filter(({ state }) => state !== "done");
+  const open = (await postCensus(store)).deliveries.filter(({ state }) => state !== "done");
   const left = new Set(open.map(({ id, to }) => `${to} ${id}`));
   const strays = rows.map(({ id, to }) => `${to} ${id}`).filter((key) => !left.delete(key));
   return [...strays.map((key) => `${key} has a row too many`), ...[...left].map((key) => `${key} has no row`)];
