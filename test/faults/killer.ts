@@ -1,9 +1,9 @@
 /** kill -9 at random moments of the calls that hosts make. */
 import type { Random } from "@mcp-swarm/core";
-import type { Member } from "./crew.ts";
+import { HostKilled, type Member } from "./crew.ts";
 
 /** One call in so many is cut off by a kill, unless a test says otherwise. */
-const CALLS_PER_KILL = 12;
+export const CALLS_PER_KILL = 12;
 /** The kill comes at some moment between the start of the call and so many times what calls take just now. */
 const KILL_SPREAD = 1.2;
 const CALL_MS_GUESS = 5;
@@ -38,5 +38,14 @@ export class Killer {
     await new Promise((resolve) => setTimeout(resolve, part * KILL_SPREAD * this.#callMs));
     await member.kill();
     return await called;
+  }
+
+  /** Makes the call, kills its server once it has answered, and forgets the answer, while there are kills left. @throws HostKilled */
+  async after<T>(member: Member, call: () => Promise<T>): Promise<T> {
+    const answer = await call();
+    if (this.left === 0) return answer;
+    this.left -= 1;
+    await member.kill();
+    throw new HostKilled(`${member.agent} was killed with its answer`);
   }
 }

@@ -8,7 +8,7 @@ import { checkLinearizable, type Operation } from "../support/linearizability.ts
 import { type LockInput, type LockMode, type LockOutput, lockModel } from "../support/lock-model.ts";
 import { HostKilled, Member } from "./crew.ts";
 import { ENGINES, size } from "./engines.ts";
-import { Killer } from "./killer.ts";
+import { CALLS_PER_KILL, Killer } from "./killer.ts";
 
 const server = "shared-state";
 const HOSTS = 8;
@@ -18,21 +18,22 @@ const env = { SWARM_LEASE_MS: String(LEASE_MS) };
 const SEED = Number(process.env.SWARM_SEED ?? 80_8);
 const ENGINE_WORDS = /SQLITE|database is locked|deadlock|serializ|\b(40001|40P01)\b/i;
 
-const KILLS = size(8, 120);
+const KILLS = size(6, 120);
 /** Calls whose answer is lost are few in each history, or there would be too many orders to look at. */
 const ROUNDS = size(1, 15);
 const LOCKS = 4;
 const CALLS_EACH = 40;
 const WAIT_MS = 45_000;
 
-const TURNS_EACH = size(8, 40);
+const TURNS_EACH = size(5, 40);
 const CONTENDED = ["one", "two"] as const;
-const CONTENDED_KILLS = size(4, 40);
+const CONTENDED_KILLS = size(2, 40);
 const ABORT_MS_MAX = 40;
 
 type Call = Operation<LockInput, LockOutput>;
 
 function outputOf({ isError, text, structured }: ToolAnswer, token?: number): LockOutput {
+  expect(text).not.toMatch(ENGINE_WORDS);
   expect(text).not.toMatch(ENGINE_WORDS);
   if (isError) return { ok: false, code: text.slice(0, text.indexOf(":")) };
   return { ok: true, token: token ?? (structured.lock as { fencingToken: number }).fencingToken };
@@ -43,12 +44,14 @@ class Contender {
   readonly member: Member;
   readonly #histories: Map<string, Call[]>;
   readonly #killer: Killer;
+  readonly #random: Random;
   #life = 0;
   /** Tokens that it was ever given, the dead ones too. */
   readonly #tokens = new Map<string, number[]>();
 
-  constructor(member: Member, histories: Map<string, Call[]>, killer: Killer) {
+  constructor(member: Member, histories: Map<string, Call[]>, killer: Killer, random: Random) {
     this.member = member;
+    this.#random = random;
     this.#histories = histories;
     this.#killer = killer;
   }
@@ -57,12 +60,19 @@ class Contender {
     return `${this.member.agent}#${this.#life}`;
   }
 
-  async #call(name: string, input: LockInput, tool: string, args: Record<string, unknown>): Promise<LockOutput | undefined> {
+  async #call(
+    name: string,
+    input: LockInput,
+    { tool, args, forgets = this.#random.integer(2 * CALLS_PER_KILL) === 0 }: { tool: string; args: object; forgets?: boolean },
+  ): Promise<LockOutput | undefined> {
     const history = this.#histories.get(name) ?? [];
     this.#histories.set(name, history);
     const invoked = performance.now();
     try {
-      const answer = await this.#killer.during(this.member, () => this.member.try(tool, args));
+      const call = () => this.member.try(tool, { ...args });
+      // some die with the answer in their hands: nobody knows of the lock that they hold
+      const answer = await (forgets ? this.#killer.after(this.member, call) : this.#killer.during(this.member, call));
+      expect(answer.text, this.member.stderr).not.toMatch(/^(internal|unavailable)/);
       const output = outputOf(answer, "token" in input ? input.token : undefined);
       history.push({ by: this.member.agent, invoked, returned: performance.now(), input, output });
       return output;
@@ -78,13 +88,12 @@ class Contender {
     }
   }
 
-  async acquire(name: string, mode: LockMode, waitMs: number): Promise<number | undefined> {
+  /** @param forgets is killed with the answer */
+  async acquire(name: string, mode: LockMode, { waitMs = 0, forgets }: { waitMs?: number; forgets?: true } = {}) {
     const { agent } = this.member;
-    const output = await this.#call(name, { call: "acquire", agent, process: this.#process, mode }, "acquire_lock", {
-      name,
-      mode,
-      waitMs,
-    });
+    const input: LockInput = { call: "acquire", agent, process: this.#process, mode };
+    const args = { name, mode, waitMs };
+    const output = await this.#call(name, input, { tool: "acquire_lock", args, ...(forgets ? { forgets } : {}) });
     if (!output?.ok) return undefined;
     this.#tokens.set(name, [...(this.#tokens.get(name) ?? []), output.token]);
     return output.token;
@@ -92,27 +101,38 @@ class Contender {
 
   async release(name: string, token: number): Promise<void> {
     const { agent } = this.member;
-    await this.#call(name, { call: "release", agent, token }, "release_lock", { name, fencingToken: token });
+    await this.#call(name, { call: "release", agent, token }, { tool: "release_lock", args: { name, fencingToken: token } });
   }
 
   async write(name: string, token: number): Promise<void> {
     const { agent } = this.member;
     const args = { key: `${name}/${agent}`, increment: 1, lock: name, fencingToken: token };
-    await this.#call(name, { call: "write", agent, token }, "patch_state", args);
+    await this.#call(name, { call: "write", agent, token }, { tool: "patch_state", args });
   }
 
-  async atRandom(names: readonly string[], random: Random): Promise<void> {
+  async atRandom(names: readonly string[]): Promise<void> {
+    const random = this.#random;
     for (let made = 0; made < CALLS_EACH; made++) {
       const name = names[random.integer(names.length)] ?? "";
       const roll = random.integer(10);
       const known = this.#tokens.get(name) ?? [];
       // mostly the newest of its tokens, sometimes one that is long over
       const token = known[random.integer(4) > 0 ? known.length - 1 : random.integer(known.length + 1)];
-      if (roll < 5 || token === undefined) await this.acquire(name, random.integer(3) === 0 ? "shared" : "exclusive", 0);
+      if (roll < 5 || token === undefined) await this.acquire(name, random.integer(3) === 0 ? "shared" : "exclusive");
       else if (roll < 7) await this.write(name, token);
       else await this.release(name, token);
     }
   }
+}
+
+/**
+ * The history without calls whose answer was lost and that changed nothing: each grant has a token of its own, so lost ones took
+ * place only if tokens are missing; a write changes no lock; what a lost release did, the end of the process does as well.
+ */
+function withoutIdle(history: readonly Call[]): Call[] {
+  const tokens = history.flatMap(({ input, output }) => (input.call === "acquire" && output?.ok ? [output.token] : []));
+  const silent = Math.max(0, ...tokens) > new Set(tokens).size;
+  return history.filter(({ input, output }) => output || input.call === "die" || (input.call === "acquire" && silent));
 }
 
 describe.each(ENGINES)("$name", ({ meet }) => {
@@ -126,15 +146,17 @@ describe.each(ENGINES)("$name", ({ meet }) => {
       (_, at) => new Member(`agent-${at}`, { server, store: meeting.store, agent: `agent-${at}`, env }),
     );
     const outcomes = new Set<string>();
+    let silent = 0;
     for (let round = 0; round < ROUNDS; round++) {
       const seed = SEED + round * 100;
       const killer = new Killer(Math.ceil(KILLS / ROUNDS), seededRandom(seed));
       const histories = new Map<string, Call[]>();
       const names = Array.from({ length: LOCKS }, (_, at) => `lock-${round}-${at}`);
       await Promise.all(members.map((member) => member.start()));
-      const contenders = members.map((member) => new Contender(member, histories, killer));
+      const contenders = members.map((member, at) => new Contender(member, histories, killer, seededRandom(seed + 1 + at)));
       try {
-        await Promise.all(contenders.map((one, at) => one.atRandom(names, seededRandom(seed + 1 + at))));
+        await contenders[0]?.acquire(names[0] ?? "", "exclusive", { forgets: true });
+        await Promise.all(contenders.map((one) => one.atRandom(names)));
         // whoever still holds a lock gives it back by ending; then each lock is had once more, after the leases of the dead
         await Promise.all(
           members.slice(1).map(async (member) => {
@@ -152,7 +174,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
         killer.left = 0;
         const [last] = contenders as [Contender];
         for (const name of names) {
-          const token = await last.acquire(name, "exclusive", WAIT_MS);
+          const token = await last.acquire(name, "exclusive", { waitMs: WAIT_MS });
           expect(token, `seed ${seed}, ${name}`).toBeDefined();
           await last.write(name, token ?? 0);
         }
@@ -160,10 +182,11 @@ describe.each(ENGINES)("$name", ({ meet }) => {
         await Promise.all(members.map((member) => member.close()));
       }
       for (const [name, history] of histories) {
-        const verdict = checkLinearizable(history, lockModel);
+        const verdict = checkLinearizable(withoutIdle(history), lockModel);
         expect(verdict, `seed ${seed}, ${name}: ${JSON.stringify(verdict, null, 1).slice(0, 4_000)}`).toEqual({
           linearizable: true,
         });
+        if (withoutIdle(history).some(({ input, output }) => input.call === "acquire" && !output)) silent += 1;
         for (const { input, output } of history) {
           outcomes.add(`${input.call} ${output === undefined ? "lost" : output.ok ? "ok" : output.code}`);
         }
@@ -178,7 +201,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
     for (const outcome of ["acquire ok", "acquire conflict", "write ok", "release ok", "release failed_precondition"]) {
       expect([...outcomes], `seed ${SEED}`).toContain(outcome);
     }
-    expect([...outcomes].some((outcome) => /^(acquire|write|release) lost$/.test(outcome))).toBe(true);
+    expect(silent, `seed ${SEED}`).toBeGreaterThan(0); // locks that nobody knows to be held were among them
   });
 
   test(`${HOSTS} processes in line for locks, some killed, some giving up: no two hold one at once, none waits for ever`, {

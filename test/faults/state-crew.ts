@@ -5,7 +5,7 @@ import type { Host, ToolAnswer } from "../support/host.ts";
 import type { Operation } from "../support/linearizability.ts";
 import { type SpaceInput, type SpaceOutput, type SpaceState, stateSpace } from "../support/state-space.ts";
 import { HostKilled, LOCK_WORDS, type Member } from "./crew.ts";
-import type { Killer } from "./killer.ts";
+import { CALLS_PER_KILL, type Killer } from "./killer.ts";
 
 export type SpaceCall = Operation<SpaceInput, SpaceOutput>;
 
@@ -64,11 +64,17 @@ function outputOf({ isError, text, structured }: ToolAnswer): SpaceOutput {
   return { ok: true, rev, ...(value === undefined ? {} : { value }) };
 }
 
-/** Calls of any kind on a few keys, by one member. */
+/** Calls of any kind on a few keys, by one member; `diesFirst`: its first is a write with whose answer it is killed. */
 export async function callAtRandom(
   member: Member,
   history: SpaceCall[],
-  { scopeId, calls, killer, random }: { scopeId: string; calls: number; killer: Killer; random: Random },
+  {
+    scopeId,
+    calls,
+    diesFirst,
+    killer,
+    random,
+  }: { scopeId: string; calls: number; diesFirst: boolean; killer: Killer; random: Random },
 ): Promise<void> {
   const known = new Map<string, number>();
   const pick = () => KEYS[random.integer(KEYS.length)] ?? "a";
@@ -78,7 +84,9 @@ export async function callAtRandom(
     const value = random.integer(5) === 0 ? `long ${mark}` : random.integer(3) === 0 ? random.integer(100) : mark;
     const roll = random.integer(20);
     let input: SpaceInput;
-    if (roll < 5) input = { call: "get", key };
+    const dies = diesFirst && made === 0;
+    if (dies) input = { call: "set", key, value };
+    else if (roll < 5) input = { call: "get", key };
     else if (roll < 8) input = { call: "set", key, value };
     else if (roll < 12) input = { call: "set", key, value, ifRev: known.get(key) ?? 0 };
     else if (roll < 14) input = { call: "increment", key, by: 1 + random.integer(9) };
@@ -93,7 +101,10 @@ export async function callAtRandom(
     const [tool, args] = request(scopeId, input);
     const invoked = performance.now();
     try {
-      const answer = await killer.during(member, () => member.try(tool, args));
+      const call = () => member.try(tool, args);
+      // some die with the answer in their hands: the host does not know that the change is made
+      const answered = dies || random.integer(2 * CALLS_PER_KILL) === 0;
+      const answer = await (answered ? killer.after(member, call) : killer.during(member, call));
       expect(answer.text).not.toMatch(LOCK_WORDS);
       expect(answer.text, member.stderr).not.toMatch(/^(internal|unavailable)/);
       const output = outputOf(answer);

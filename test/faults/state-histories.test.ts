@@ -60,7 +60,13 @@ describe.each(ENGINES)("$name", ({ meet }) => {
           followSubscribed(subscriber, scopeId, following(2, 2)),
         ]);
         const working = members.map((member, at) =>
-          callAtRandom(member, history, { scopeId, calls: CALLS_EACH, killer, random: seededRandom(seed + 10 + at) }),
+          callAtRandom(member, history, {
+            scopeId,
+            calls: CALLS_EACH,
+            diesFirst: at === 0,
+            killer,
+            random: seededRandom(seed + 10 + at),
+          }),
         );
         await Promise.race([seeing, Promise.all(working)]); // whose failure comes first is told
         const log = await readLog(reader, scopeId);
@@ -91,7 +97,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
     } finally {
       await Promise.all([...members, ...followers].map((member) => member.close()));
     }
-    expect(lost).toBeGreaterThan(0);
+    expect([lost > 0, silent > 0]).toEqual([true, true]);
     const expected = [
       "get ok",
       "get not_found",
@@ -103,7 +109,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
       "append failed_precondition",
     ];
     for (const outcome of expected) expect([...outcomes.keys()], `${SEED}`).toContain(outcome);
-    expect(wholeSeen).toBeGreaterThan(changesSeen / 2);
+    expect(wholeSeen).toBeGreaterThan(changesSeen / 10);
     expect([...members, ...followers].map(({ stderr }) => stderr).join("")).toBe("");
     console.log(
       `${lost} answers lost, ${silent} of them after the change; ${wholeSeen} of ${changesSeen} changes seen with both values`,
