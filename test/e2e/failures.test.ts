@@ -27,6 +27,15 @@ const CALLS: Record<string, Calls> = {
       ];
     },
   },
+  "shared-state": {
+    write: ["set_state", `{"key":"a1","value":"Work ${SECRET}"}`],
+    namespace: "state",
+    uses: () => [
+      ["get_state", '{"key":"a1"}'],
+      ["patch_state", '{"key":"a1","append":1}'],
+      ["list_state", "{}"],
+    ],
+  },
   "task-coordination": {
     write: ["add_task", `{"id":"a1","description":"Work ${SECRET}"}`],
     namespace: "task",

@@ -68,6 +68,9 @@ describe.runIf(mayMount)("a full disk", () => {
       await host.call("claim_task", { taskId: "held" });
       await using comm = await Host.start({ server: "agent-comm", store, agent: "writer" });
       await comm.call("send_message", { targetAgent: "writer", messageType: "note", payload: "sent before the disk is full" });
+      await using state = await Host.start({ server: "shared-state", store, agent: "writer" });
+      await state.call("set_state", { key: "text", value: "set before the disk is full" });
+      const { lock } = await state.call<{ lock: { fencingToken: number } }>("acquire_lock", { name: "held" });
       const acknowledged = new Set(["held"]);
       let refusal = "";
       for (let n = 0; n < CALLS_MAX && refusal === ""; n++) {
@@ -80,7 +83,12 @@ describe.runIf(mayMount)("a full disk", () => {
       // so is a message that is sent
       const unsent = await comm.try("send_message", { targetAgent: "writer", messageType: "note", payload: DESCRIPTION });
       expect(unsent.text).toMatch(/^limit_exceeded: The disk that holds the store is full; nothing was written\./);
+      const unset = await state.try("set_state", { key: "text", value: DESCRIPTION });
+      expect(unset.text).toMatch(/^limit_exceeded: The disk that holds the store is full; nothing was written\./);
       // reading goes on, and what is there is whole
+      expect(await state.call("get_state", { key: "text" })).toMatchObject({
+        entry: { rev: 1, value: "set before the disk is full" },
+      });
       expect(await host.call("get_task", { taskId: "held" })).toMatchObject({ task: { id: "held" } });
       const full = await census(store);
       expect(full.problems).toEqual([]);
@@ -95,6 +103,11 @@ describe.runIf(mayMount)("a full disk", () => {
         { payload: "sent before the disk is full", deliveries: 1 },
         { payload: "sent afterwards", deliveries: 1 },
       ]);
+      const fenced = { key: "text", value: "set afterwards", ifRev: 1, lock: "held", fencingToken: lock.fencingToken };
+      expect(await state.call("set_state", fenced)).toMatchObject({ entry: { rev: 2 } });
+      expect(await state.call("wait_for_state", { key: "text", sinceRev: 0 })).toMatchObject({
+        changes: [{ rev: 1 }, { rev: 2, oldValue: "set before the disk is full" }],
+      });
       const { problems, tasks } = await census(store);
       expect(problems).toEqual([]);
       expect(tasks.get("held")).toMatchObject({ status: "done", output: "after the disk was full" });
