@@ -117,6 +117,7 @@ export interface MessagePage {
 }
 
 type Taken = { readonly id: string; readonly deliveries: number };
+type BroughtBack = { readonly brought: boolean; readonly againInMs?: number };
 type ReadOutcome = { readonly taken: readonly Taken[]; readonly at: number; readonly mark: string; readonly next?: string };
 
 export interface InboxOptions {
@@ -146,35 +147,43 @@ export class Inbox {
     const agentId = speakAs(call.caller, input.agentId);
     const reading = { agentId, mark: newId("read", this.#options.random), input };
     let asked = false;
-    const outcome = await waitFor({
+    const read = await waitFor({
       store: call.store,
       clock: this.#options.clock,
       prefixes: this.prefixes(agentId),
       ...waiting,
       attempt: async () => {
-        await this.pull(call.store, agentId);
-        const againInMs = await this.#bringBack(call, agentId);
+        // all is looked at together, because each look may be a round trip; what comes by it is found by another
+        const [pulled, { againInMs, brought }, first] = await Promise.all([
+          this.pull(call.store, agentId),
+          this.#bringBack(call, agentId),
+          look(call.store, agentId, input),
+        ]);
         for (let race = 0; race < RACES_MAX; race++) {
-          const found = await look(call.store, agentId, input);
+          const found = race === 0 && !pulled && !brought ? first : await look(call.store, agentId, input);
           // the first attempt asks in any case: it may be a repetition whose outcome is known
           if (asked && found.rows.length === 0 && found.next === undefined) break;
           asked = true;
-          const outcome = await call.transact((tx): ReadOutcome => handOut(tx, call, reading, found), {
-            prefetch: { keys: keysOf(agentId, found.rows) },
-          });
-          if (outcome.taken.length > 0 || outcome.next !== undefined) return { value: outcome };
+          const [outcome, messages] = await Promise.all([
+            call.transact((tx): ReadOutcome => handOut(tx, call, reading, found), {
+              prefetch: { keys: keysOf(agentId, found.rows) },
+            }),
+            readMessages(call.store, found.rows), // what was said never changes: it is read meanwhile
+          ]);
+          if (outcome.taken.length > 0 || outcome.next !== undefined) return { value: { outcome, messages } };
           if (found.rows.length === 0) break;
         }
         return againInMs === undefined ? {} : { againInMs };
       },
     });
-    if (!outcome) return { messages: [] };
+    if (!read) return { messages: [] };
+    const { outcome } = read;
     if (waiting.signal?.aborted) {
       if (outcome.mark === reading.mark) await giveUp(call.store, agentId, outcome.taken);
       waiting.signal.throwIfAborted();
     }
     if (!input.acknowledge && call.caller.processId !== undefined) this.#remember(agentId, outcome.taken);
-    const messages = await readTaken(call.store, outcome);
+    const messages = await readTaken(call.store, read);
     return outcome.next === undefined ? { messages } : { messages, nextCursor: outcome.next };
   }
 
@@ -205,8 +214,14 @@ export class Inbox {
   }
 
   /** Brings what the agent's topics have for it into its inbox, a bounded number. */
-  async pull(store: Store, agentId: string): Promise<void> {
-    for (const source of this.#sources) if (await source.pending(store, agentId)) await source.pull(store, agentId);
+  async pull(store: Store, agentId: string): Promise<boolean> {
+    let pulled = false;
+    for (const source of this.#sources) {
+      if (!(await source.pending(store, agentId))) continue;
+      await source.pull(store, agentId);
+      pulled = true;
+    }
+    return pulled;
   }
 
   /** Whether there may be more for the agent in its topics. */
@@ -232,10 +247,10 @@ export class Inbox {
   /**
    * What is due becomes ready, and so does what a process of this agent had that is dead. Answers in how many ms to look again.
    */
-  async #bringBack({ store, caller }: Call, agentId: string): Promise<number | undefined> {
+  async #bringBack({ store, caller }: Call, agentId: string): Promise<BroughtBack> {
     for (let round = 0; round < RETURN_ROUNDS_MAX; round++) {
       const rows = await store.scan(prefixRange(prefixes.due(agentId), RETURNED_MAX));
-      if (rows.length === 0) return undefined;
+      if (rows.length === 0) return { brought: round > 0 };
       const now = await store.now();
       const others = new Set(rows.flatMap((row) => inboxEntry(row).processId ?? []).filter((id) => id !== caller.processId));
       const dead = others.size === 0 ? others : await deadOf(store, others, [agentId, rootOf(agentId), caller.agentId]);
@@ -243,7 +258,7 @@ export class Inbox {
       if (back.length === 0) {
         const next = rows.find((row) => dueAtOf(row, agentId) > now);
         const nextMs = next ? dueAtOf(next, agentId) - now : LOOK_AGAIN_MS;
-        return others.size > 0 ? Math.min(nextMs, LOOK_AGAIN_MS) : nextMs;
+        return { brought: round > 0, againInMs: others.size > 0 ? Math.min(nextMs, LOOK_AGAIN_MS) : nextMs };
       }
       const ids = back.map((row) => inboxEntry(row).id);
       await store.transact(
@@ -257,7 +272,7 @@ export class Inbox {
         { prefetch: { keys: ids.map((id) => deliveryKey(agentId, id)) } },
       );
     }
-    return 0;
+    return { brought: true, againInMs: 0 };
   }
 
   #remember(agentId: string, taken: readonly Taken[]): void {
@@ -362,10 +377,27 @@ async function giveUp(store: Store, agentId: string, taken: readonly Taken[]): P
   });
 }
 
-async function readTaken(store: Pick<Store, "getMany">, { taken, at }: ReadOutcome): Promise<DeliveredMessage[]> {
-  const entries = taken.length === 0 ? [] : await store.getMany(taken.map(({ id }) => messageKey(id)));
-  return taken.flatMap(({ deliveries }, index) => {
-    const message = entries[index]?.value as MessageRecord | undefined;
+async function readMessages(
+  store: Pick<Store, "getMany">,
+  rows: readonly { readonly id: string }[],
+): Promise<Map<string, MessageRecord>> {
+  const entries = rows.length === 0 ? [] : await store.getMany(rows.map(({ id }) => messageKey(id)));
+  return new Map(
+    entries.flatMap((entry) => (entry ? [entry.value as MessageRecord] : [])).map((message) => [message.id, message]),
+  );
+}
+
+/** A repetition was handed other messages than it found: they are read now. */
+async function readTaken(
+  store: Pick<Store, "getMany">,
+  { outcome: { taken, at }, messages }: { outcome: ReadOutcome; messages: ReadonlyMap<string, MessageRecord> },
+): Promise<DeliveredMessage[]> {
+  const others = await readMessages(
+    store,
+    taken.filter(({ id }) => !messages.has(id)),
+  );
+  return taken.flatMap(({ id, deliveries }) => {
+    const message = messages.get(id) ?? others.get(id);
     return message ? [{ message, deliveries, overdue: message.ackBy !== undefined && message.ackBy <= at }] : [];
   });
 }
