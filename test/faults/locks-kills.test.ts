@@ -9,6 +9,7 @@ import { type LockInput, type LockMode, type LockOutput, lockModel } from "../su
 import { HostKilled, Member } from "./crew.ts";
 import { ENGINES, size } from "./engines.ts";
 import { CALLS_PER_KILL, Killer } from "./killer.ts";
+import { readList } from "./state-crew.ts";
 
 const server = "shared-state";
 const HOSTS = 8;
@@ -275,16 +276,6 @@ describe.each(ENGINES)("$name", ({ meet }) => {
     expect(members.map(({ stderr }) => stderr).join("")).toBe("");
   });
 });
-
-async function readList(host: Host, key: string): Promise<string[]> {
-  let text = "";
-  for (let offset: number | undefined = 0; offset !== undefined; ) {
-    const { part }: { part: { text: string; nextOffset?: number } } = await host.call("get_state", { key, offset });
-    text += part.text;
-    offset = part.nextOffset;
-  }
-  return JSON.parse(text) as string[];
-}
 
 /**
  * Where a holding began while another that excludes it was not over. Who was killed never says that it ended: its holding is

@@ -302,3 +302,14 @@ export async function readBack(host: Host, scopeId: string, states: readonly Spa
     }
   }
 }
+
+/** A list of texts, however long, put together from its parts. */
+export async function readList(host: Host, key: string): Promise<string[]> {
+  let text = "";
+  for (let offset: number | undefined = 0; offset !== undefined; ) {
+    const { part }: { part: { text: string; nextOffset?: number } } = await host.call("get_state", { key, offset });
+    text += part.text;
+    offset = part.nextOffset;
+  }
+  return JSON.parse(text) as string[];
+}
