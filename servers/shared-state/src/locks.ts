@@ -40,6 +40,9 @@ export const PLACE_MS_MAX = 5_000;
 const LISTED_ROWS_MAX = 1_000;
 /** Holders and waiting agents of a lock that a list names. */
 const NAMED_MAX = 5;
+/** What a place in line adds to the time between a wake and a look, in ms, and the most places that do. */
+const BEHIND_MS = 2;
+const BEHIND_MAX = 10;
 /** Locks of this process that are looked at to tell whether the holder of another waits for one of them. */
 const OWN_LOOKED_AT_MAX = 20;
 const TIDY_EVERY_MS = 60_000;
@@ -115,6 +118,8 @@ type Place = {
   readonly ticket: number;
   readonly free: boolean;
   readonly againInMs: number;
+  /** How long after a wake it looks: those before it in line go first. */
+  readonly behindMs: number;
   /** How far the engine's clock was before this process's when the place was last written, in ms. */
   readonly aheadMs: number;
 };
@@ -168,7 +173,7 @@ export class Locks {
           }
           if (waiting.waitMs === 0) return {};
           place ??= await this.#standInLine(store, name, request, undefined);
-          return { againInMs: place.free ? 0 : place.againInMs };
+          return place.free ? { againInMs: 0 } : { againInMs: place.againInMs, behindMs: place.behindMs };
         },
       });
     } catch (error) {
@@ -326,7 +331,9 @@ export class Locks {
     const lock = livingLock(stored, now);
     const free = isFree(lock, request.mode, ticket) || ownHolding(lock, request) !== undefined;
     const againInMs = Math.max(0, Math.min(nextEnd(lock, ticket) - now, this.#placeMs / 2));
-    return { ticket, free, againInMs, aheadMs: now - this.#options.clock.now() };
+    const before = lock.waiters.filter((waiter) => waiter.ticket < ticket).length;
+    const behindMs = Math.min(before, BEHIND_MAX) * BEHIND_MS;
+    return { ticket, free, againInMs, behindMs, aheadMs: now - this.#options.clock.now() };
   }
 
   async #leaveLine(store: Store, name: string, ticket: number): Promise<void> {

@@ -17,7 +17,7 @@ const RUNS = Number(process.env.SWARM_RUNS ?? 150);
 /** Longer than any wait and, after it, any ttl of these programs. */
 const ALL_OVER_MS = 115_000;
 /** The gap that a waiting call may keep between two looks. */
-const LOOK_MS = 20;
+const LOOK_MS = 40;
 
 type Step =
   | { do: "acquire"; who: number; lock: (typeof LOCKS)[number]; mode: LockMode; waitMs: number; ttlMs: number }

@@ -1,8 +1,11 @@
 import { type Clock, SwarmError, WAIT_MS_MAX } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 
-/** What one attempt came to: a value, or nothing yet and, when known, in how many ms something falls due. */
-export type Attempt<T> = { value: T } | { value?: never; againInMs?: number };
+/**
+ * What one attempt came to: a value, or nothing yet. `againInMs`: when something falls due. `behindMs`: others are before this
+ * one; it looks so long after a wake, so that those whose turn it may be do not contend with all who wait behind them.
+ */
+export type Attempt<T> = { value: T } | { value?: never; againInMs?: number; behindMs?: number };
 
 export interface WaitOptions<T> {
   store: Pick<Store, "watch">;
@@ -106,7 +109,22 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
         }),
       );
     }
-    await pause(() => over || signal?.aborted === true || (rested && (woken || due)));
+    const behindMs = "behindMs" in result ? (result.behindMs ?? 0) : 0;
+    let passed = behindMs === 0;
+    let letPass = false;
+    /** Whether those before it have had their time since the wake. */
+    const turn = () => {
+      if (passed || letPass) return passed;
+      letPass = true;
+      timers.use(
+        clock.timer(behindMs, () => {
+          passed = true;
+          rouse();
+        }),
+      );
+      return false;
+    };
+    await pause(() => over || signal?.aborted === true || (rested && (due || (woken && turn()))));
     signal?.throwIfAborted();
     // at the very end one more look costs little, and a wake that the gap held back is not lost
     if (over && !woken && !due) return undefined;

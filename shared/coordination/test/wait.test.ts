@@ -89,6 +89,19 @@ describe("waiting", () => {
     expect(wait.outcome()).toEqual({ value: "here" });
   });
 
+  test("one that is behind others looks as long after a wake as it said, and once for all wakes meanwhile", async () => {
+    const wait = waiting({ attempt: async () => ({ ...(await look()), behindMs: 6 }) as Attempt<string> });
+    await clock.advance(1_000);
+    await put("box/noise");
+    await clock.advance(3);
+    await put("box/a");
+    await clock.advance(2);
+    expect(attempts).toBe(1);
+    await clock.advance(1);
+    expect(attempts).toBe(2);
+    expect(wait.outcome()).toEqual({ value: "here" });
+  });
+
   test("ends without a value when its time is over", async () => {
     const wait = waiting({ waitMs: 3_000 });
     await clock.advance(2_999);
