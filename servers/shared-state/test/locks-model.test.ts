@@ -16,7 +16,7 @@ const STEPS_MAX = 40;
 const RUNS = Number(process.env.SWARM_RUNS ?? 150);
 /** Longer than any wait and, after it, any ttl of these programs. */
 const ALL_OVER_MS = 115_000;
-/** The gap that a waiting call may keep between two looks. */
+/** The gap that a waiting call may keep between two looks, and what the last in line lets pass. */
 const LOOK_MS = 40;
 
 type Step =
