@@ -174,7 +174,7 @@ export class Post implements AsyncDisposable {
 
   /** Ends a member cleanly: it gives back what it had. */
   async retire(member: Member): Promise<void> {
-    this.#life(member).endsAt = Date.now();
+    this.#life(member).endsAt = clock();
     await member.close();
   }
 
@@ -194,7 +194,7 @@ export class Post implements AsyncDisposable {
   }
 
   async subscribe(member: Member, topic: string): Promise<void> {
-    const took = () => void this.#subscribed.push({ agent: member.agent, topic, at: Date.now() });
+    const took = () => void this.#subscribed.push({ agent: member.agent, topic, at: clock() });
     await this.#do(member, { tool: "subscribe", args: { topics: [topic] }, took });
   }
 
@@ -235,7 +235,7 @@ export class Post implements AsyncDisposable {
       if (isError) return;
       const { id: replyId } = structured.reply as Message;
       const { beganAt } = attempt;
-      this.#settled.push({ agent, id: replyId, outcome: "done", beganAt, confirmedAt: Date.now(), status: "done" });
+      this.#settled.push({ agent, id: replyId, outcome: "done", beganAt, confirmedAt: clock(), status: "done" });
     };
     await this.#do(member, { tool: "request_reply", args, mayBe: /^deadline_exceeded: /, cutOff: 1, took });
   }
@@ -246,7 +246,7 @@ export class Post implements AsyncDisposable {
     let messages: readonly Message[] = [];
     const took = ({ structured }: ToolAnswer, beganAt: number) => {
       messages = structured.messages as Message[];
-      const [endedAt, life] = [Date.now(), this.#life(member)];
+      const [endedAt, life] = [clock(), this.#life(member)];
       for (const [index, message] of messages.entries()) {
         this.#handedOut.push({ agent, message, index, beganAt, endedAt, acknowledged: acknowledge, visibilityMs, life });
       }
@@ -258,10 +258,10 @@ export class Post implements AsyncDisposable {
   }
 
   async acknowledge(member: Member, id: string, outcome: Outcome): Promise<void> {
-    const note: Settled = { agent: member.agent, id, outcome, beganAt: Date.now() };
+    const note: Settled = { agent: member.agent, id, outcome, beganAt: clock() };
     this.#settled.push(note);
     const took = ({ structured }: ToolAnswer) => {
-      note.confirmedAt = Date.now();
+      note.confirmedAt = clock();
       note.status = (structured.messages as { status: string }[])[0]?.status ?? "none";
     };
     const args = { messageIds: [id], outcome, ...(outcome === "later" ? { delayMs: LATER_MS } : {}) };
@@ -285,7 +285,7 @@ export class Post implements AsyncDisposable {
    * @throws HostKilled
    */
   async #do(member: Member, call: Call, firstAt?: number, repeatable = true): Promise<void> {
-    const beganAt = Date.now();
+    const beganAt = clock();
     this.#keys += 1;
     const args = call.args.idempotencyKey === undefined ? { ...call.args, idempotencyKey: `key-${this.#keys}` } : call.args;
     try {
@@ -310,7 +310,7 @@ export class Post implements AsyncDisposable {
     this.#names += 1;
     const name = `${kind}-${this.#names}`;
     const priority = Number(args.priority ?? 5);
-    const base = { name, kind, from: agent, priority, delayed: args.notBefore !== undefined, beganAt: Date.now() };
+    const base = { name, kind, from: agent, priority, delayed: args.notBefore !== undefined, beganAt: clock() };
     const attempt: Attempt = to === undefined ? base : { ...base, to };
     this.#attempts.set(name, attempt);
     return attempt;
@@ -407,11 +407,10 @@ export class Post implements AsyncDisposable {
       const attempt = this.#attempts.get(one.message.payload.name);
       return one.message.deliveries === 1 && attempt && !attempt.delayed ? [{ one, attempt }] : [];
     });
-    const inboxes = Map.groupBy(
-      first,
-      ({ one, attempt: { kind, from, to, priority } }) => `${one.agent}, ${kind === "topic" ? to : `${from} ${priority}`}`,
-    );
-    for (const [which, arrivals] of inboxes) {
+    const ofSenders = Map.groupBy(first, ({ one, attempt: { from, priority } }) => `${one.agent}, ${from} ${priority}`);
+    const published = first.filter(({ attempt }) => attempt.kind === "topic");
+    const ofTopics = Map.groupBy(published, ({ one, attempt }) => `${one.agent}, topic ${attempt.to}`);
+    for (const [which, arrivals] of [...ofSenders, ...ofTopics]) {
       for (const earlier of arrivals) {
         for (const later of arrivals) {
           if (!isBefore(earlier.attempt, later.attempt)) continue;
@@ -438,9 +437,14 @@ export class Post implements AsyncDisposable {
 function sent(attempt: Attempt, message: unknown): void {
   const { id, expiresAt } = message as { id?: string; expiresAt?: number };
   if (id === undefined) throw new Error(`${attempt.name} was sent without an id`);
-  attempt.endedAt = Date.now();
+  attempt.endedAt = clock();
   attempt.id = id;
   if (expiresAt !== undefined) attempt.expiresAt = expiresAt;
+}
+
+/** Ms since the epoch, in parts of ms: what is told one right after the other is still told apart. */
+function clock(): number {
+  return performance.timeOrigin + performance.now();
 }
 
 /** Until when nobody else may be handed a message that somebody was. */
@@ -452,7 +456,8 @@ function heldUntil({ beganAt, message, visibilityMs, life }: HandedOut, notes: r
 
 /** Whether one was acknowledged before the other was sent, or stands before it in their topic. */
 function isBefore(one: Attempt, other: Attempt): boolean {
-  if (one.sequence !== undefined && other.sequence !== undefined) return one.sequence < other.sequence;
+  const inOneTopic = one.kind === "topic" && other.kind === "topic" && one.to === other.to;
+  if (inOneTopic && one.sequence !== undefined && other.sequence !== undefined) return one.sequence < other.sequence;
   return one.endedAt !== undefined && one.endedAt < other.beganAt;
 }
 

@@ -50,8 +50,8 @@ const REMEMBERED_MAX = 10_000;
 export interface InboxSource {
   /** Under these a commit may bring something. */
   readonly prefixes: readonly string[];
-  /** A cheap look at whether there may be something new for the agent. */
-  pending(store: Store, agentId: string): Promise<boolean>;
+  /** A cheap look at whether there may be something new for the agent; undefined when it follows nothing here. */
+  pending(store: Store, agentId: string): Promise<boolean | undefined>;
   /** Brings a bounded number of messages into the inbox, in a transaction of its own. */
   pull(store: Store, agentId: string): Promise<void>;
 }
@@ -154,16 +154,17 @@ export class Inbox {
       ...waiting,
       attempt: async () => {
         // all is looked at together, because each look may be a round trip; what comes by it is found by another
-        const [pulled, { againInMs, brought }, first] = await Promise.all([
+        const [{ pulled, follows }, { againInMs, brought }, first] = await Promise.all([
           this.pull(call.store, agentId),
           this.#bringBack(call, agentId),
           look(call.store, agentId, input),
         ]);
         for (let race = 0; race < RACES_MAX; race++) {
-          const found = race === 0 && !pulled && !brought ? first : await look(call.store, agentId, input);
+          const seen = race === 0 && !pulled && !brought ? first : await look(call.store, agentId, input);
           // the first attempt asks in any case: it may be a repetition whose outcome is known
-          if (asked && found.rows.length === 0 && found.next === undefined) break;
+          if (asked && seen.rows.length === 0 && seen.next === undefined) break;
           asked = true;
+          const found = follows && seen.rows.length > 0 ? await this.#withTopics(call.store, agentId, input, seen) : seen;
           const [outcome, messages] = await Promise.all([
             call.transact((tx): ReadOutcome => handOut(tx, call, reading, found), {
               prefetch: { keys: keysOf(agentId, found.rows) },
@@ -171,7 +172,7 @@ export class Inbox {
             readMessages(call.store, found.rows), // what was said never changes: it is read meanwhile
           ]);
           if (outcome.taken.length > 0 || outcome.next !== undefined) return { value: { outcome, messages } };
-          if (found.rows.length === 0) break;
+          if (seen.rows.length === 0) break;
         }
         return againInMs === undefined ? {} : { againInMs };
       },
@@ -214,14 +215,33 @@ export class Inbox {
   }
 
   /** Brings what the agent's topics have for it into its inbox, a bounded number. */
-  async pull(store: Store, agentId: string): Promise<boolean> {
+  async pull(store: Store, agentId: string): Promise<{ readonly follows: boolean; readonly pulled: boolean }> {
+    let follows = false;
     let pulled = false;
     for (const source of this.#sources) {
-      if (!(await source.pending(store, agentId))) continue;
+      const pending = await source.pending(store, agentId);
+      follows ||= pending !== undefined;
+      if (!pending) continue;
       await source.pull(store, agentId);
       pulled = true;
     }
-    return pulled;
+    return { follows, pulled };
+  }
+
+  /**
+   * What an agent published before it sent a message may have been in no inbox when that message was seen there. So topics are pulled
+   * once more; a message that was sent meanwhile, and what its sender said after it, waits for the next look.
+   */
+  async #withTopics(store: Store, agentId: string, input: GetMessages, seen: Found): Promise<Found> {
+    await this.pull(store, agentId);
+    const known = new Set(seen.rows.map(({ id }) => id));
+    const now = await look(store, agentId, input);
+    const laterOf = new Set<string>();
+    const rows = now.rows.filter(({ id, from, topic }) => {
+      if (topic !== true && !known.has(id)) laterOf.add(from);
+      return !laterOf.has(from);
+    });
+    return { ...now, rows };
   }
 
   /** Whether there may be more for the agent in its topics. */

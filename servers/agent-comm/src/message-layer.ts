@@ -35,6 +35,8 @@ export type InboxEntry = {
   readonly from: string;
   readonly type: string;
   readonly thread: string;
+  /** It was published in a topic. */
+  readonly topic?: true;
   /** Of what is in flight: the process that has it. */
   readonly processId?: string;
 };
@@ -80,6 +82,7 @@ export function deliver(tx: Transaction, message: MessageRecord, receiver: strin
   const delivery: Delivery = {
     ...{ id, from, to: receiver, messageType, priority, order, correlationId, hops, keptUntil, deliveries: 0 },
     ...(ackBy === undefined ? {} : { ackBy }),
+    ...(message.audience.kind === "topic" ? { topic: true } : {}),
     ...(delayed ? { state: "delayed", dueAt: notBefore } : { state: "ready" }),
   };
   writeDelivery(tx, undefined, delivery);
@@ -111,8 +114,8 @@ function writeDelivery(tx: Transaction, before: Delivery | undefined, after: Del
   tx.put(deliveryKey(after.to, after.id), { ...after }, life);
 }
 
-function entryOf({ id, to, from, messageType, correlationId, processId }: Delivery): InboxEntry {
-  const entry = { id, to, from, type: messageType, thread: correlationId };
+function entryOf({ id, to, from, messageType, correlationId, topic, processId }: Delivery): InboxEntry {
+  const entry = { id, to, from, type: messageType, thread: correlationId, ...(topic ? { topic } : {}) };
   return processId === undefined ? entry : { ...entry, processId };
 }
 

@@ -39,6 +39,8 @@ export type DeliveryState = (typeof DELIVERY_STATES)[number];
 export type Delivery = Readonly<Pick<MessageRecord, "id" | "from" | "messageType" | "priority" | "order">> &
   Readonly<Pick<MessageRecord, "correlationId" | "hops" | "keptUntil" | "ackBy">> & {
     readonly to: string;
+    /** It was published in a topic. */
+    readonly topic?: true;
     readonly state: DeliveryState;
     /** How often it was handed out. */
     readonly deliveries: number;

@@ -164,8 +164,9 @@ export class Subscriptions implements InboxSource {
   readonly prefixes: readonly string[] = [TOPICS_PREFIX, SUBSCRIPTIONS_PREFIX];
 
   /** One scan for an agent without subscriptions; else one more read, of the topics' records. */
-  async pending(store: Store, agentId: string): Promise<boolean> {
+  async pending(store: Store, agentId: string): Promise<boolean | undefined> {
     const { entries, heads } = await this.#read(store, agentId);
+    if (entries.length === 0) return undefined;
     return entries.some((entry) => {
       const one = subscriptionOf(entry);
       return this.#ends(entry) || topicsOf(one, heads).some((topic) => topic.last > cursorIn(one, topic).seen);
