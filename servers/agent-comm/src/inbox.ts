@@ -1,7 +1,7 @@
 /** An agent's inbox: messages are handed out, acknowledged, and come again when they were not. */
 import { backoffDelay, type CursorScope, decodeCursor, encodeCursor, waitFor } from "@mcp-swarm/coordination";
 import { type Clock, newId, type Random, SwarmError } from "@mcp-swarm/core";
-import { type Call, liveProcesses, speakAs } from "@mcp-swarm/identity";
+import { type Call, checkAgentId, liveProcesses, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
 import { heardKeys, noteHeard } from "./hops.ts";
 import { countRows, type InboxCount } from "./inbox-room.ts";
@@ -145,6 +145,7 @@ export class Inbox {
    */
   async get(call: Call, input: GetMessages, waiting: Waiting = { waitMs: 0 }): Promise<MessagePage> {
     const agentId = speakAs(call.caller, input.agentId);
+    if (input.from !== undefined) checkAgentId(input.from);
     const reading = { agentId, mark: newId("read", this.#options.random), input };
     let asked = false;
     const read = await waitFor({

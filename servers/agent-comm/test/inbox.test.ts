@@ -57,6 +57,7 @@ describe("reading", () => {
     expect(await read(bob, { types: ["order", "other"] })).toEqual([order]);
     expect(await read(bob, { from: "carol", correlationId: "job" })).toEqual([hers]);
     expect(await read(bob, { from: "carol" })).toEqual([]);
+    await expect(read(bob, { from: "no agent's name" })).rejects.toEqual(expect.objectContaining({ code: "invalid_argument" }));
     expect(await read(bob)).toEqual([plain]);
   });
 
