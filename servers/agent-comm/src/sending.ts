@@ -181,9 +181,11 @@ export async function sentCount(store: Pick<Store, "get">, agentId: string): Pro
 export async function isKnown({ caller, store }: Pick<Call, "caller" | "store">, target: string): Promise<boolean> {
   if (rootOf(target) === rootOf(caller.agentId)) return true;
   const names = [...new Set([target, rootOf(target)])];
-  if ((await store.getMany(names.map(agentKey))).some((row) => row !== undefined)) return true;
-  for (const name of names) if (await findLiveAgent(store, name)) return true;
-  return false;
+  const [registered, ...alive] = await Promise.all([
+    store.getMany(names.map(agentKey)),
+    ...names.map((name) => findLiveAgent(store, name)),
+  ]);
+  return [...registered, ...alive].some((found) => found !== undefined);
 }
 
 function unknownAgent(target: string): SwarmError {
