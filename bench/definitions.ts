@@ -37,15 +37,13 @@ async function definitionsOf(server: ServerName): Promise<Row[]> {
       tools.map(({ name, description, inputSchema }) => [name, JSON.stringify({ name, description, input_schema: inputSchema })]),
     );
     const all = [...texts.values()];
-    const sizes = tools.map(
-      ({ name, description, inputSchema }) => name.length + description.length + JSON.stringify(inputSchema).length,
-    );
+    const sizes = all.map((text) => text.length);
     const chars = sizes.reduce((sum, size) => sum + size, 0) / sizes.length;
     const longest = Math.max(...sizes);
     const tokens = (some: readonly string[]) => some.reduce((sum, text) => sum + encode(text).length, 0);
     const rows: Row[] = [
       {
-        what: `${server}: name, description and input schema of a tool, mean of ${tools.length}`,
+        what: `${server}: definition of a tool, mean of ${tools.length}`,
         subject: `${Math.round(chars)} characters`,
         goal: { atMost: CHARS_MAX, value: chars },
         note: `the longest ${longest}, all together ${tokens(all).toLocaleString("en-US")} tokens`,

@@ -9,7 +9,7 @@ import { proofOf, Recall } from "./proofs/index.ts";
 const INSTRUCTIONS_BYTES_MAX = 2_048;
 const DESCRIPTION_CHARS_MAX = 200;
 const TITLE_CHARS_MAX = 40;
-/** Characters of name, description and input schema: what a model pays for a tool. */
+/** Characters of the JSON in which hosts give a model a tool: name, description and input schema. */
 const DEFINITION_CHARS_AVERAGE = 650;
 const DEFINITION_CHARS_MAX = 1_900;
 /** Most tools of one server. */
@@ -111,8 +111,8 @@ test("the walk over schemas finds each kind of missing bound", () => {
   ]);
 });
 
-const definitionChars = (tool: ToolListing) =>
-  tool.name.length + (tool.description ?? "").length + JSON.stringify(tool.inputSchema).length;
+const definitionChars = ({ name, description, inputSchema }: ToolListing) =>
+  JSON.stringify({ name, description, input_schema: inputSchema }).length;
 
 describe.each(SERVERS)("the tools of %s", (server) => {
   const folder = temporaryFolder();

@@ -11,7 +11,7 @@ export const definition: ServerDefinition<CommServer> = {
   version: packageVersion(import.meta.url),
   instructions: `Messages between the agents that work here in sessions of their own. (Your host's own way to message its subagents is another thing.)
 
-Say who you are with register_agent; list_agents shows who is there, update_agent_status tells what you do without a message.
+Say who you are with register_agent (a field agentId names a subagent of yours, when one speaks or reads); list_agents shows who is there, update_agent_status tells what you do without a message.
 
 To hear: get_messages when you begin, between pieces of work and before you end; waitMs up to 50000 waits for one. A message is
 then yours to deal with: acknowledge_messages with done when you have, later to get it again, reject when it is not for you. What

@@ -43,9 +43,11 @@ export const json = shared(() => z.custom<Json>(() => true).meta({}));
 /** An object of any JSON. */
 export const jsonObject = shared(() => z.record(z.string().max(128), json()));
 
-export const limit = shared(() => z.int().min(1).max(PAGE_MAX).exactOptional().describe("Page size, default 50"));
-export const cursor = shared(() => z.string().max(512).exactOptional().describe("nextCursor of the page before"));
-export const waitMs = shared(() => z.int().min(0).max(WAIT_MS_MAX).exactOptional().describe("Wait up to this long"));
+export const limit = shared(() => z.int().min(1).max(PAGE_MAX).exactOptional().describe("Default 50"));
+/** `nextCursor` of the page before. */
+export const cursor = shared(() => z.string().max(512).exactOptional());
+/** The longest wait; not at all when absent. */
+export const waitMs = shared(() => z.int().min(0).max(WAIT_MS_MAX).exactOptional());
 export const idempotencyKey = shared(() => z.string().min(1).max(128).exactOptional());
 
 const namedOnlySchemas = new WeakSet<object>();

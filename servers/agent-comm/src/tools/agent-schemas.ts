@@ -7,7 +7,7 @@ import type { AgentView } from "../agent-record.ts";
 const { label, shared, json } = fields;
 
 /** Whom a call speaks for. */
-export const ownAgentId = shared(() => fields.agentId().exactOptional().describe("A subagent of yours; else you"));
+export const ownAgentId = shared(() => fields.agentId().exactOptional().describe("Your subagent"));
 export const capabilities = shared(() => z.array(label()).max(CAPABILITIES_MAX));
 
 /** An agent in a list: enough to choose by. */

@@ -4,7 +4,7 @@ import * as z from "zod";
 import { readMessage } from "../message-reading.ts";
 import { DELIVERY_STATES, PAYLOAD_BYTES_MAX } from "../message-record.ts";
 import { defineTool } from "./define.ts";
-import { messageId, messageView, speaker } from "./message-schemas.ts";
+import { messageId, messageView, reader } from "./message-schemas.ts";
 import { beginning, payloadText, view } from "./message-views.ts";
 
 /** Left for what stands around a part of a payload. */
@@ -21,7 +21,7 @@ export const getMessage = defineTool({
   input: () => ({
     messageId: messageId(),
     offset: z.int().min(0).max(PAYLOAD_BYTES_MAX).exactOptional(),
-    agentId: speaker(),
+    agentId: reader(),
   }),
   output: () => ({
     message: messageView()

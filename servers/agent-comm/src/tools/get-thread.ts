@@ -2,7 +2,7 @@ import { fields, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { MESSAGES_DEFAULT, MESSAGES_MAX } from "../inbox.ts";
 import { defineTool } from "./define.ts";
-import { messageView, speaker } from "./message-schemas.ts";
+import { messageView, reader } from "./message-schemas.ts";
 import { views } from "./message-views.ts";
 
 export const getThread = defineTool({
@@ -18,7 +18,7 @@ export const getThread = defineTool({
     correlationId: fields.label(),
     limit: fields.whole(1, MESSAGES_MAX).exactOptional().describe("Default 10"),
     cursor: fields.cursor(),
-    agentId: speaker(),
+    agentId: reader(),
   }),
   output: () => ({ messages: z.array(messageView()), nextCursor: fields.nextCursor() }),
   untrusted: ["messages[].payload"],

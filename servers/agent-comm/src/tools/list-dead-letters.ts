@@ -1,7 +1,7 @@
 import { fields, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
-import { speaker, TROUBLED_DEFAULT, troubled, troubledLimit } from "./message-schemas.ts";
+import { reader, TROUBLED_DEFAULT, troubled, troubledLimit } from "./message-schemas.ts";
 import { troubledViews } from "./message-views.ts";
 
 export const listDeadLetters = defineTool({
@@ -12,7 +12,7 @@ export const listDeadLetters = defineTool({
   operation: "message:read",
   resource: ({ agentId }) => `inbox/${agentId ?? "*"}`,
   effects: READS,
-  input: () => ({ sent: z.boolean().exactOptional(), limit: troubledLimit(), cursor: fields.cursor(), agentId: speaker() }),
+  input: () => ({ sent: z.boolean().exactOptional(), limit: troubledLimit(), cursor: fields.cursor(), agentId: reader() }),
   output: () => ({
     messages: z.array(troubled().extend({ cause: z.string(), diedAt: z.number() })),
     nextCursor: fields.nextCursor(),

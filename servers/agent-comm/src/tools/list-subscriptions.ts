@@ -1,7 +1,7 @@
 import { fields, fit, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
-import { speaker } from "./message-schemas.ts";
+import { reader } from "./message-schemas.ts";
 import { shown, subscriptionView } from "./topic-schemas.ts";
 
 export const listSubscriptions = defineTool({
@@ -13,7 +13,7 @@ export const listSubscriptions = defineTool({
   operation: "topic:read",
   resource: () => "subscription/*",
   effects: READS,
-  input: () => ({ limit: fields.limit(), cursor: fields.cursor(), agentId: speaker() }),
+  input: () => ({ limit: fields.limit(), cursor: fields.cursor(), agentId: reader() }),
   output: () => ({ subscriptions: z.array(subscriptionView()), total: z.number(), nextCursor: fields.nextCursor() }),
   async handle({ subscriptions }, input, { call }) {
     const page = await subscriptions.list(call, input);

@@ -1,7 +1,7 @@
 import { fields, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
-import { speaker, TROUBLED_DEFAULT, troubled, troubledLimit } from "./message-schemas.ts";
+import { reader, TROUBLED_DEFAULT, troubled, troubledLimit } from "./message-schemas.ts";
 import { troubledViews } from "./message-views.ts";
 
 export const markOverdue = defineTool({
@@ -13,7 +13,7 @@ export const markOverdue = defineTool({
   operation: "message:read",
   resource: ({ agentId }) => `inbox/${agentId ?? "*"}`,
   effects: READS,
-  input: () => ({ limit: troubledLimit(), cursor: fields.cursor(), agentId: speaker() }),
+  input: () => ({ limit: troubledLimit(), cursor: fields.cursor(), agentId: reader() }),
   output: () => ({
     messages: z.array(troubled().extend({ role: z.enum(["receiver", "sender"]), overdueMs: z.number() })),
     nextCursor: fields.nextCursor(),

@@ -12,7 +12,9 @@ export const TROUBLED_DEFAULT = 10;
 export const troubledLimit = shared(() => whole(1, TROUBLED_MAX).exactOptional());
 export const messageIds = shared(() => z.array(messageId()).min(1).max(ACKNOWLEDGED_MAX));
 export const messageId = shared(() => fields.id());
-export const speaker = shared(() => fields.agentId().exactOptional().describe("A subagent of yours; else you"));
+/** For whom a write is; tools that only read have it without the words, which the instructions say too. */
+export const speaker = shared(() => fields.agentId().exactOptional().describe("Your subagent"));
+export const reader = shared(() => fields.agentId().exactOptional());
 export const target = shared(() => fields.agentId().describe("An agent id, of list_agents"));
 /** A label may hold ":" and "/", as ids of other systems do. */
 export const correlationId = shared(() => label().exactOptional());

@@ -2,7 +2,7 @@ import { fields, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { MESSAGES_DEFAULT, MESSAGES_MAX } from "../inbox.ts";
 import { defineTool } from "./define.ts";
-import { messageView, speaker } from "./message-schemas.ts";
+import { messageView, reader } from "./message-schemas.ts";
 import { views } from "./message-views.ts";
 
 /** Longest text to search for. */
@@ -22,7 +22,7 @@ export const searchMessages = defineTool({
     since: fields.timeMs().exactOptional(),
     limit: fields.whole(1, MESSAGES_MAX).exactOptional().describe("Default 10"),
     cursor: fields.cursor(),
-    agentId: speaker(),
+    agentId: reader(),
   }),
   output: () => ({ messages: z.array(messageView()), nextCursor: fields.nextCursor() }),
   untrusted: ["messages[].payload"],

@@ -15,7 +15,7 @@ export const group = shared(() => text(ID_MAX));
 export const mode = shared(() => z.enum(LOCK_MODES));
 export const ttlMs = shared(() => whole(LOCK_MS_MIN, LOCK_MS_MAX).exactOptional());
 export const fencingToken = shared(() => whole(1, FENCING_TOKEN_MAX).exactOptional());
-export const subagent = shared(() => agentId().exactOptional().describe("A subagent of yours; else you"));
+export const subagent = shared(() => agentId().exactOptional().describe("Your subagent"));
 
 const holding = shared(() => ({
   agentId: z.string(),

@@ -21,7 +21,7 @@ const LISTED_CHARS = 200;
 
 export const key = shared(() => text(STATE_KEY_MAX));
 export const scope = shared(() => z.enum(SCOPES).exactOptional().describe("Default global"));
-export const scopeId = shared(() => text(AGENT_ID_MAX).exactOptional().describe("Its id; default you or your session"));
+export const scopeId = shared(() => text(AGENT_ID_MAX).exactOptional().describe("Default: your own"));
 export const inScope = () => ({ scope: scope(), scopeId: scopeId() });
 export const rev = shared(() => whole(0, REV_MAX));
 export const optionalRev = shared(() => rev().exactOptional());
