@@ -48,9 +48,7 @@ function check(tool: string, answer: ToolAnswer, agentId: string): void {
     ).toBe(true);
 }
 
-const PROVEN = SERVERS.filter((server) => proofOf(server).hostile !== undefined).flatMap((server) =>
-  ERAS.map((era) => ({ server, era })),
-);
+const PROVEN = SERVERS.flatMap((server) => ERAS.map((era) => ({ server, era })));
 
 test.each(PROVEN)(
   "$server to a host of $era: what another agent wrote stands in the fields that the answer names as untrusted, and in no error",
@@ -66,7 +64,7 @@ test.each(PROVEN)(
     let marks = 0;
     for (const [index, text] of HOSTILE.entries()) {
       const used = new Set<string>();
-      for (const [who, tool, args] of proofOf(server).hostile?.(text, index) ?? []) {
+      for (const [who, tool, args] of proofOf(server).hostile(text, index)) {
         const answer = await hosts[who].try(tool, recall.fill(args));
         if (who === "writer") expect(answer.isError, answer.text).toBe(false);
         check(tool, answer, who);

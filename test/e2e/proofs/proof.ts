@@ -54,9 +54,9 @@ export interface ServerProof {
   writes: Readonly<Record<string, WriteProof>>;
   /**
    * Calls by which one agent puts a text everywhere that the server takes text, and another reads all of it, and is refused about it;
-   * `n` makes ids of its own for each text. Absent where the server's texts are not proven in this way.
+   * `n` makes ids of its own for each text.
    */
-  hostile?(text: string, n: number): readonly HostileCall[];
+  hostile(text: string, n: number): readonly HostileCall[];
   /** A call that changes something, and one that reads it back from another host. */
   roundTrip(writer: Host, reader: Host, mark: string): Promise<void>;
 }
