@@ -17,6 +17,7 @@ import type { InboxRoom } from "./inbox-room.ts";
 import { deliveryKey } from "./message-layer.ts";
 import type { Audience, MessageRecord } from "./message-record.ts";
 import { isKnown, type NewMessage, type Sending } from "./sending.ts";
+import { countTakers, readSubscriptions } from "./subscriptions.ts";
 import { publishIn, topicFor, topicKey } from "./topic-layer.ts";
 
 export const SCOPES = ["all", "type", "capability", "topic", "workflow"] as const satisfies readonly Audience["kind"][];
@@ -39,10 +40,15 @@ export interface Broadcast extends Omit<NewMessage, "notBefore"> {
 
 type Posted = Pick<MessageRecord, "id" | "from" | "sentAt" | "correlationId" | "hops" | "expiresAt" | "ackBy">;
 
-/** Of a topic: `published`; of others the counts. */
+/** Of a topic also `published`; `delivered` are then the agents that take it from there when they next read. */
 export type BroadcastOutcome = {
   readonly message: Posted;
-  readonly published?: { readonly topic: string; readonly sequence: number; readonly keep: boolean };
+  readonly published?: {
+    readonly topic: string;
+    readonly sequence: number;
+    readonly keep: boolean;
+    readonly moreSubscribers?: true;
+  };
 } & Partial<FanOutCounts>;
 
 /** What the deciding transaction says: all, or that the rest goes part by part. */
@@ -106,14 +112,21 @@ export class Broadcasts {
     keep: boolean | undefined,
   ): Promise<BroadcastOutcome> {
     const { sending } = this.#options;
-    const [record, live] = await Promise.all([call.store.get(agentKey(draft.from)), findLiveAgent(call.store, draft.from)]);
+    const [record, live, { subscriptions, more }] = await Promise.all([
+      call.store.get(agentKey(draft.from)),
+      findLiveAgent(call.store, draft.from),
+      readSubscriptions(call.store),
+    ]);
     const { capabilities } = described(record?.value as AgentRecord | undefined, live);
+    const { from, messageType } = draft;
+    const delivered = countTakers(subscriptions, name, { from, messageType, senderCapabilities: capabilities });
     return call.transact(
       (tx): BroadcastOutcome => {
         const topic = topicFor(tx, name, keep);
         const posted = sending.post(tx, draft, 1, topic.lastAt);
         const sequence = publishIn(tx, topic, posted, capabilities);
-        return { message: shown(posted), published: { topic: name, sequence, keep: topic.keep } };
+        const published = { topic: name, sequence, keep: topic.keep, ...(more ? { moreSubscribers: true as const } : {}) };
+        return { message: shown(posted), delivered, failed: 0, failedReceivers: [], published };
       },
       { prefetch: { keys: [topicKey(name), ...sending.reads(draft)] } },
     );

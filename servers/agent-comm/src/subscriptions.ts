@@ -36,6 +36,8 @@ export const REPLAYED_TOPICS_MAX = 100;
 const TAKEN_MAX = 64;
 /** Rows of logs that one transaction passes over. */
 const PASSED_MAX = 500;
+/** Subscriptions that are looked at to tell a sender how many take what it published. */
+const SUBSCRIPTIONS_COUNTED_MAX = 1_000;
 /** Transactions of one `pull`. Who reads on gets on. */
 const ROUNDS_MAX = 8;
 
@@ -325,14 +327,34 @@ function cursorIn({ cursors }: Subscription, { name, number }: TopicRecord): Top
   return known?.topic === number ? known : { topic: number, seen: 0, since: 0 };
 }
 
-function isWanted({ agentId, types, from, senderCapability }: Subscription, row: LogRow, { since }: TopicCursor): boolean {
+function isWanted(subscription: Subscription, row: LogRow, { since }: TopicCursor): boolean {
+  return (row.keep || row.number > since) && fits(subscription, row);
+}
+
+/** What of a message a subscription goes by. */
+type Published = Pick<LogRow, "from" | "messageType" | "senderCapabilities">;
+
+function fits({ agentId, types, from, senderCapability }: Subscription, row: Published): boolean {
   return (
     row.from !== agentId &&
-    (row.keep || row.number > since) &&
     (types === undefined || types.includes(row.messageType)) &&
     (from === undefined || row.from === from) &&
     (senderCapability === undefined || row.senderCapabilities.includes(senderCapability))
   );
+}
+
+/** The subscriptions there are, to count takers among them; `more` than SUBSCRIPTIONS_COUNTED_MAX are not read. */
+export async function readSubscriptions(store: Pick<Store, "scan">): Promise<{ subscriptions: Subscription[]; more: boolean }> {
+  const entries = await store.scan(prefixRange(SUBSCRIPTIONS_PREFIX, SUBSCRIPTIONS_COUNTED_MAX));
+  return { subscriptions: entries.map(subscriptionOf), more: entries.length === SUBSCRIPTIONS_COUNTED_MAX };
+}
+
+/** How many agents take such a message from a topic when they next read: for its sender to know; nothing is delivered by it. */
+export function countTakers(subscriptions: readonly Subscription[], topic: string, message: Published): number {
+  const takers = subscriptions.filter(
+    (subscription) => subscription.topics.some((pattern) => isTopicOf(pattern, topic)) && fits(subscription, message),
+  );
+  return new Set(takers.map(({ agentId }) => agentId)).size;
 }
 
 type Filter = Pick<Subscription, "types" | "from" | "senderCapability">;

@@ -82,6 +82,29 @@ describe("a subscription", () => {
     expect((await rows()) - crowded).toBe(alone);
   });
 
+  test("is counted for the publisher when it takes what is published: each agent once, the publisher itself not", async () => {
+    verifies("COMM-04");
+    const { process } = swarm();
+    const [ann, bob, cat, dan] = [await process("ann"), await process("bob"), await process("cat"), await process("dan")];
+    const published = async (topic: string, messageType = "news") => {
+      const { delivered, failed } = await ann.broadcasts.send(ann.call, { scope: "topic", name: topic, messageType, payload: 0 });
+      expect(failed).toBe(0);
+      return delivered;
+    };
+    expect(await published("build.linux")).toBe(0);
+    await ann.subscriptions.subscribe(ann.call, { topics: ["build.linux"] });
+    await bob.subscriptions.subscribe(bob.call, { topics: ["build.*"] });
+    await bob.subscriptions.subscribe(bob.call, { topics: ["build.linux"] });
+    await cat.subscriptions.subscribe(cat.call, { topics: ["build.linux"], types: ["alarm"] });
+    await dan.subscriptions.subscribe(dan.call, { topics: ["build.linux"], from: "bob" });
+    expect(await published("build.linux")).toBe(1);
+    expect(await published("build.linux", "alarm")).toBe(2);
+    expect(await published("other")).toBe(0);
+    expect(await payloads(bob)).toHaveLength(2);
+    expect(await payloads(cat)).toHaveLength(1);
+    expect(await payloads(dan)).toEqual([]);
+  });
+
   test("outlives its agent's processes: another goes on where the last one was", async () => {
     verifies("COMM-07");
     const { process } = swarm();

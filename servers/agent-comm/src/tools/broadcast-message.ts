@@ -39,7 +39,9 @@ export const broadcastMessage = defineTool({
     delivered: z.number().exactOptional(),
     failed: z.number().exactOptional(),
     failedReceivers: z.array(z.string()).exactOptional(),
-    published: z.object({ topic: z.string(), sequence: z.number(), keep: z.boolean() }).exactOptional(),
+    published: z
+      .object({ topic: z.string(), sequence: z.number(), keep: z.boolean(), moreSubscribers: z.literal(true).exactOptional() })
+      .exactOptional(),
   }),
   async handle({ broadcasts }, input, { call }) {
     const { failedReceivers, ...outcome } = await broadcasts.send(call, input);
