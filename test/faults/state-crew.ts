@@ -213,37 +213,88 @@ export async function readLog(host: Host, scopeId: string): Promise<SeenChange[]
   throw new Error("The log does not end");
 }
 
-const keysOf = (input: SpaceInput) => ("key" in input ? [input.key] : input.writes.map(({ key }) => key));
+/** Ways to explain the revisions that nobody was told of; more than one where the log no longer shows the values. */
+const RESOLUTIONS_MAX = 200;
 
 /**
- * The history with what became of the calls whose answer was lost: each revision that no answer named is one of them, by the
- * same agent and on the same keys; the others changed nothing.
- * @throws when a revision was made by no call
+ * The history with what became of the calls whose answer was lost: each revision that no answer named was made by one of them,
+ * of the same agent, between its answered changes before and after; the others changed nothing. All ways in which that can be.
  */
-export function resolved(history: readonly SpaceCall[], log: readonly SeenChange[]): { history: SpaceCall[]; silent: number } {
-  const named = new Set(history.flatMap(({ input, output }) => (input.call !== "get" && output?.ok ? [output.rev] : [])));
+export function resolutions(history: readonly SpaceCall[], log: readonly SeenChange[]): SpaceCall[][] {
+  const revOf = ({ input, output }: SpaceCall) => (input.call !== "get" && output?.ok ? output.rev : undefined);
+  const named = new Set(history.map(revOf));
   const lost = history.filter(({ output, input }) => output === undefined && input.call !== "get");
   const answered = history.filter(({ output }) => output !== undefined);
-  const found: SpaceCall[] = [];
-  const revisions = Map.groupBy(log, ({ rev }) => rev);
-  for (const [rev, changes] of revisions) {
-    if (named.has(rev)) continue;
-    const of = changes.map(({ key }) => key);
-    const at = lost.findIndex(
-      ({ by, input }) => by === changes[0]?.by && of.every((key) => keysOf(input).includes(key)) && mayHaveMade(input, changes),
-    );
-    const [call] = at < 0 ? [] : lost.splice(at, 1);
-    if (!call) throw new Error(`Revision ${rev} (${JSON.stringify(changes)}) was made by no call`);
-    found.push({ ...call, output: { ok: true, rev } });
-  }
-  return { history: [...answered, ...found], silent: found.length };
+  const fits = (call: SpaceCall, rev: number) =>
+    answered.every((other) => {
+      const known = other.by === call.by ? revOf(other) : undefined;
+      return known === undefined || known < rev === other.invoked < call.invoked;
+    });
+  const unnamed = [...Map.groupBy(log, (change) => change.rev)].filter(([rev]) => !named.has(rev));
+  const found: SpaceCall[][] = [];
+  const explain = (at: number, taken: ReadonlyMap<SpaceCall, number>): void => {
+    if (found.length === RESOLUTIONS_MAX) return;
+    const [rev, changes = []] = unnamed[at] ?? [];
+    if (rev === undefined) {
+      found.push([...answered, ...[...taken].map(([call, made]): SpaceCall => ({ ...call, output: { ok: true, rev: made } }))]);
+      return;
+    }
+    for (const call of lost) {
+      if (taken.has(call) || call.by !== changes[0]?.by || !madeBy(call.input, changes) || !fits(call, rev)) continue;
+      explain(at + 1, new Map(taken).set(call, rev));
+    }
+  };
+  explain(0, new Map());
+  return found;
 }
 
-function mayHaveMade(input: SpaceInput, changes: readonly SeenChange[]): boolean {
-  const [first] = changes;
-  if (input.call === "delete") return first?.op === "delete";
-  if (input.call === "set" && first?.value !== undefined) return JSON.stringify(first.value) === JSON.stringify(input.value);
-  return first?.op === "set" || input.call === "transact";
+/** The log with values that it no longer shows, from those who saw them in time. */
+export function withValues(
+  log: readonly SeenChange[],
+  seen: readonly (readonly SeenChange[])[],
+  history: readonly SpaceCall[],
+): SeenChange[] {
+  const at = ({ rev, key }: { rev: number; key: string }) => `${rev} ${key}`;
+  const shown = new Map<string, Pick<SeenChange, "value" | "valueBytes">>();
+  for (const { value, valueBytes, ...change } of seen.flat()) {
+    if (value !== undefined) shown.set(at(change), { value });
+    if (valueBytes !== undefined) shown.set(at(change), { valueBytes });
+  }
+  for (const { input, output } of history) {
+    if (input.call === "get" && output?.ok && output.value !== undefined && !isLong(output.value)) {
+      shown.set(at({ rev: output.rev, key: input.key }), { value: output.value });
+    }
+  }
+  return log.map((change) => ({ ...change, ...shown.get(at(change)) }));
+}
+
+/** Whether the call changes these keys in this way, as far as their values are shown. */
+function madeBy(input: SpaceInput, changes: readonly SeenChange[]): boolean {
+  const [first, second] = changes;
+  if (first === undefined || input.call === "get") return false;
+  if (input.call === "transact") {
+    return changes.every((change) => {
+      const write = input.writes.find(({ key }) => key === change.key);
+      if (write === undefined || "delete" in write) return write !== undefined && change.op === "delete";
+      return change.op === "set" && ("increment" in write || showsValue(change, write.value));
+    });
+  }
+  if (second !== undefined || first.key !== input.key || (first.op === "delete") !== (input.call === "delete")) return false;
+  switch (input.call) {
+    case "set":
+      return showsValue(first, input.value);
+    case "increment":
+      return first.value === undefined ? first.valueBytes === undefined : typeof first.value === "number";
+    case "append":
+      return first.value === undefined ? first.valueBytes === undefined : Array.isArray(first.value);
+    case "delete":
+      return true;
+  }
+}
+
+function showsValue({ value, valueBytes }: SeenChange, expected: Json): boolean {
+  if (valueBytes !== undefined) return isLong(expected);
+  return value === undefined || JSON.stringify(value) === JSON.stringify(expected);
 }
 
 /** The space after each revision, by making the calls that made them one after the other. */

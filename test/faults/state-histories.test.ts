@@ -16,8 +16,9 @@ import {
   readBack,
   readLog,
   replay,
-  resolved,
+  resolutions,
   type SpaceCall,
+  withValues,
 } from "./state-crew.ts";
 
 const server = "shared-state";
@@ -73,19 +74,26 @@ describe.each(ENGINES)("$name", ({ meet }) => {
         lastRev = log.at(-1)?.rev ?? 0;
         const [seen, seenBySubscription] = await seeing;
 
-        const whole = resolved(history, log);
+        const ways = resolutions(history, withValues(log, [seen, seenBySubscription], history));
+        let [whole] = ways;
+        let verdict = whole && checkLinearizable(whole, stateSpace);
+        for (const way of ways.slice(1)) {
+          if (verdict?.linearizable) break;
+          whole = way;
+          verdict = checkLinearizable(way, stateSpace);
+        }
+        if (!whole) throw new Error(`seed ${seed}: some revision was made by no call`);
         lost += history.length - history.filter(({ output }) => output).length;
-        silent += whole.silent;
+        silent += whole.length - history.filter(({ output }) => output).length;
         for (const { input, output } of history) {
           const outcome = `${input.call} ${output === undefined ? "lost" : output.ok ? "ok" : output.code}`;
           outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
         }
         const revisions = [...new Set(log.map(({ rev }) => rev))];
         expect(revisions, `seed ${seed}`).toEqual(Array.from({ length: lastRev }, (_, at) => at + 1));
-        const verdict = checkLinearizable(whole.history, stateSpace);
         expect(verdict, `seed ${seed}: ${JSON.stringify(verdict, null, 1).slice(0, 4_000)}`).toEqual({ linearizable: true });
 
-        const states = replay(whole.history);
+        const states = replay(whole);
         const names = (changes: typeof log) => changes.map(({ rev, key, op, by }) => `${rev} ${op} ${key} by ${by}`);
         expect(names(seen), `seed ${seed}`).toEqual(names(log));
         expect([...new Set(names(seenBySubscription))], `seed ${seed}`).toEqual(names(log));

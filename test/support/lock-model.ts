@@ -9,7 +9,7 @@ export type LockInput =
   | { call: "release"; agent: string; token: number }
   /** A write that carries the token. */
   | { call: "write"; agent: string; token: number }
-  /** No call: at some time after its death a process holds nothing. */
+  /** No call: at some time after its death the leases of a process run out. */
   | { call: "die"; process: string };
 export type LockOutput = { ok: true; token: number } | { ok: false; code: string };
 
@@ -18,6 +18,8 @@ interface Holder {
   readonly process: string;
   readonly mode: LockMode;
   readonly token: number;
+  /** Its lease ran out. It shuts nobody out and fences no write; who takes the lock clears it away, and until then it can be released. */
+  readonly over: boolean;
 }
 interface State {
   readonly token: number;
@@ -26,7 +28,7 @@ interface State {
 
 export const lockModel: SequentialModel<State, LockInput, LockOutput> = {
   initial: { token: 0, holders: [] },
-  key: ({ token, holders }) => `${token} ${holders.map((one) => `${one.process} ${one.mode} ${one.token}`).sort()}`,
+  key: ({ token, holders }) => `${token} ${holders.map((one) => `${one.process} ${one.mode} ${one.token} ${one.over}`).sort()}`,
   step(state, { input, output }) {
     const { token, holders } = state;
     const refused = (code: string) => (output === undefined || (!output.ok && output.code === code) ? [state] : []);
@@ -35,13 +37,14 @@ export const lockModel: SequentialModel<State, LockInput, LockOutput> = {
     switch (input.call) {
       case "acquire": {
         const { agent, process, mode } = input;
-        const own = holders.find((one) => one.process === process);
+        const living = holders.filter(({ over }) => !over);
+        const own = living.find((one) => one.process === process);
         if (own && (own.mode === mode || own.mode === "exclusive")) return told(state, own.token);
-        const others = holders.filter((one) => one !== own);
+        const others = living.filter((one) => one !== own);
         if (own && others.length > 0) return refused("failed_precondition");
         const free = mode === "exclusive" ? others.length === 0 : others.every((one) => one.mode === "shared");
         if (!free) return refused("conflict");
-        return told({ token: token + 1, holders: [...others, { agent, process, mode, token: token + 1 }] });
+        return told({ token: token + 1, holders: [...others, { agent, process, mode, token: token + 1, over: false }] });
       }
       case "release": {
         const own = holders.find((one) => one.token === input.token && one.agent === input.agent);
@@ -49,12 +52,13 @@ export const lockModel: SequentialModel<State, LockInput, LockOutput> = {
         return told({ token, holders: holders.filter((one) => one !== own) }, own.token);
       }
       case "write": {
-        const own = holders.find((one) => one.token === input.token && one.agent === input.agent);
+        const own = holders.find((one) => one.token === input.token && one.agent === input.agent && !one.over);
         return own ? told(state, own.token) : refused("failed_precondition");
       }
       case "die": {
-        const left = holders.filter((one) => one.process !== input.process);
-        return left.length < holders.length ? [{ token, holders: left }] : [];
+        const dying = holders.filter((one) => one.process === input.process && !one.over);
+        const left = holders.map((one) => (dying.includes(one) ? { ...one, over: true } : one));
+        return dying.length > 0 ? [{ token, holders: left }] : [];
       }
     }
   },
