@@ -2,8 +2,8 @@ import { type Clock, SwarmError, WAIT_MS_MAX } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 
 /**
- * What one attempt came to: a value, or nothing yet. `againInMs`: when something falls due. `behindMs`: others are before this
- * one; it looks so long after a wake, so that those whose turn it may be do not contend with all who wait behind them.
+ * What one attempt came to: a value, or nothing yet. `againInMs`: when something falls due. `behindMs`, where there is a line: how long
+ * after a wake it looks, so that those before it do not contend with all who wait behind them; 0 of the one whose turn is next.
  */
 export type Attempt<T> = { value: T } | { value?: never; againInMs?: number; behindMs?: number };
 
@@ -26,6 +26,8 @@ export interface WaitOptions<T> {
  * long is followed at once, because it may well bring what is waited for; each that comes sooner widens the gap.
  */
 const ATTEMPT_GAP_MS_MAX = 10;
+/** The same of the one whose turn is next: the more others do, the likelier it is that a wake is for it. */
+const NEXT_GAP_MS_MAX = 1;
 const PROGRESS_EVERY_MS = 5_000;
 
 /**
@@ -89,6 +91,8 @@ export async function waitFor<T>(options: WaitOptions<T>): Promise<T | undefined
     if (over) return undefined;
 
     const lookedAt = clock.now();
+    const isNext = "behindMs" in result && result.behindMs === 0;
+    if (isNext) gapMs = Math.min(gapMs, NEXT_GAP_MS_MAX);
     let rested = gapMs === 0;
     let due = false;
     using timers = disposables();
