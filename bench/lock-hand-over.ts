@@ -18,8 +18,6 @@ const WAIT_MS = 50_000;
 const LOCK = "bench-lock";
 const PAIRS = 300;
 const ROUNDS = 5;
-const GOAL = 0.75;
-const POSTGRES_GOAL = 0.35;
 
 export async function lockHandOver({ quick }: Options): Promise<Row[]> {
   return await onEachEngine(async (engine) => {
@@ -103,7 +101,6 @@ async function uncontended(engine: Engine, rounds: number): Promise<Row> {
       subject: perSecond(subject),
       control: perSecond(control),
       ratio,
-      goal: { atLeast: engine.postgres ? POSTGRES_GOAL : GOAL },
     };
   } finally {
     await Promise.all([ours.close(), raw.close()]);
