@@ -80,13 +80,25 @@ class Contender {
     } catch (error) {
       if (!(error instanceof HostKilled)) throw error;
       history.push({ by: this.member.agent, invoked, input });
-      for (const one of this.#histories.values()) {
-        one.push({ by: "its end", invoked, input: { call: "die", process: this.#process } });
-      }
-      this.#life += 1;
+      this.#over(invoked);
       await this.member.start();
       return undefined;
     }
+  }
+
+  /** From now on it lives another life; what it held in this one ends some time. */
+  #over(since: number): void {
+    for (const one of this.#histories.values()) {
+      one.push({ by: "its end", invoked: since, input: { call: "die", process: this.#process } });
+    }
+    this.#life += 1;
+  }
+
+  /** The clean end of its process. */
+  async end(): Promise<void> {
+    const invoked = performance.now();
+    await this.member.close();
+    this.#over(invoked);
   }
 
   /** @param forgets is killed with the answer */
@@ -159,21 +171,10 @@ describe.each(ENGINES)("$name", ({ meet }) => {
         await contenders[0]?.acquire(names[0] ?? "", "exclusive", { forgets: true });
         await Promise.all(contenders.map((one) => one.atRandom(names)));
         // whoever still holds a lock gives it back by ending; then each lock is had once more, after the leases of the dead
-        await Promise.all(
-          members.slice(1).map(async (member) => {
-            const invoked = performance.now();
-            await member.close();
-            for (const history of histories.values()) {
-              for (let life = 0; life <= killer.left + KILLS; life++) {
-                const process = `${member.agent}#${life}`;
-                if (!history.some(({ input }) => "process" in input && input.process === process)) continue;
-                history.push({ by: "its end", invoked, input: { call: "die", process } });
-              }
-            }
-          }),
-        );
         killer.left = 0;
+        await Promise.all(contenders.map((one) => one.end()));
         const [last] = contenders as [Contender];
+        await last.member.start();
         for (const name of names) {
           const token = await last.acquire(name, "exclusive", { waitMs: WAIT_MS });
           expect(token, `seed ${seed}, ${name}`).toBeDefined();
