@@ -14,7 +14,7 @@ import {
   RECEIVERS_MAX,
 } from "./fan-out.ts";
 import type { InboxRoom } from "./inbox-room.ts";
-import { deliveryKey } from "./message-layer.ts";
+import { deliverNew } from "./message-layer.ts";
 import type { Audience, MessageRecord } from "./message-record.ts";
 import { isKnown, type NewMessage, type Sending } from "./sending.ts";
 import { countTakers, readSubscriptions } from "./subscriptions.ts";
@@ -90,16 +90,15 @@ export class Broadcasts {
     const before = { delivered: 0, failed: gone.length, failedReceivers: gone.slice(0, FAILED_NAMED_MAX) };
     const inParts = reachable.length > PART_RECEIVERS_MAX;
     const full = inParts ? new Set<string>() : await this.#options.room.fullOf(call.store, reachable);
-    const deliveries = inParts ? [] : reachable.map((receiver) => deliveryKey(receiver, draft.id));
     const decided = await call.transact(
       (tx): Decided => {
         if (refusal) throw refusal;
         const posted = this.#options.sending.post(tx, draft, Math.max(1, reachable.length));
-        if (!inParts) return { message: shown(posted), ...deliverPart(tx, posted, reachable, full, before) };
+        if (!inParts) return { message: shown(posted), ...deliverPart(tx, posted, reachable, full, before, deliverNew) };
         beginFanOut(tx, posted.id, reachable, before);
         return { message: shown(posted), inParts };
       },
-      { prefetch: { keys: [...this.#options.sending.reads(draft), ...deliveries] } },
+      { prefetch: { keys: this.#options.sending.reads(draft) } },
     );
     if (!decided.inParts) return decided;
     return { message: decided.message, ...(await this.#options.fanOuts.finish(call.store, decided.message.id)) };

@@ -46,16 +46,17 @@ const DUE = new DueIndex("fanout-due/");
 const fanOutKey = (id: string): string => `fanout/${segment(id)}`;
 const partKey = (id: string, part: number): string => `fanout-part/${segment(id)}/${ordered(part)}`;
 
-/** Delivers to receivers of one transaction; nobody who is `full` gets anything. */
+/** Delivers to receivers of one transaction, by `put`; nobody who is `full` gets anything. */
 export function deliverPart(
   tx: Transaction,
   message: MessageRecord,
   receivers: readonly string[],
   full: ReadonlySet<string>,
   before: FanOutCounts,
+  put: (tx: Transaction, message: MessageRecord, receiver: string) => void = deliver,
 ): FanOutCounts {
   const failing = receivers.filter((receiver) => full.has(receiver));
-  for (const receiver of receivers) if (!full.has(receiver)) deliver(tx, message, receiver);
+  for (const receiver of receivers) if (!full.has(receiver)) put(tx, message, receiver);
   return {
     delivered: before.delivered + receivers.length - failing.length,
     failed: before.failed + failing.length,

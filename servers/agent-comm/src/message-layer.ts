@@ -77,6 +77,12 @@ export function putMessage(tx: Transaction, message: MessageRecord): void {
  */
 export function deliver(tx: Transaction, message: MessageRecord, receiver: string): boolean {
   if (tx.get(deliveryKey(receiver, message.id))) return false;
+  deliverNew(tx, message, receiver);
+  return true;
+}
+
+/** The same of a message that this very transaction posts: nobody can have it yet, so nothing is read. */
+export function deliverNew(tx: Transaction, message: MessageRecord, receiver: string): void {
   const { id, from, messageType, priority, order, correlationId, hops, keptUntil, ackBy, notBefore } = message;
   const delayed = notBefore !== undefined && notBefore > tx.now;
   const delivery: Delivery = {
@@ -87,7 +93,6 @@ export function deliver(tx: Transaction, message: MessageRecord, receiver: strin
   };
   writeDelivery(tx, undefined, delivery);
   for (const key of replyKeys(message, receiver)) tx.put(key, entryOf(delivery), { ttlMs: lifeOf(tx, message) });
-  return true;
 }
 
 export function findDelivery(tx: Pick<Transaction, "get">, agentId: string, id: string): Delivery | undefined {

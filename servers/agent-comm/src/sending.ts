@@ -5,7 +5,7 @@ import { ordered, type Store, segment, type Transaction } from "@mcp-swarm/store
 import { agentKey } from "./agent-record.ts";
 import { hopKeys, hopsOf } from "./hops.ts";
 import { type InboxRoom, inboxIsFull } from "./inbox-room.ts";
-import { deliver, deliveryKey, findDelivery, messageKey, putMessage } from "./message-layer.ts";
+import { deliverNew, deliveryKey, findDelivery, messageKey, putMessage } from "./message-layer.ts";
 import {
   AHEAD_MS_MAX,
   type Audience,
@@ -98,10 +98,10 @@ export class Sending {
         if (!known) throw unknownAgent(target);
         if (full.has(target)) throw inboxIsFull(target);
         const message = this.post(tx, draft);
-        deliver(tx, message, target);
+        deliverNew(tx, message, target);
         return sentMessage(message, target, tx.now);
       },
-      { prefetch: { keys: [...this.reads(draft), deliveryKey(target, draft.id)] } },
+      { prefetch: { keys: this.reads(draft) } },
     );
   }
 
