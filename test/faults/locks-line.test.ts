@@ -43,10 +43,10 @@ describe.each(ENGINES)("$name", ({ meet }) => {
     const store = await openStore(meeting.store);
     for (let round = 0; round < LINES; round++) {
       const name = `line-${round}`;
-      const hosts = await Promise.all(
-        LINE.map((_, at) => Host.start({ server, store: meeting.store, agent: `waiter-${at}`, env })),
-      );
-      const first = await Host.start({ server, store: meeting.store, agent: "first", env });
+      await using started = new AsyncDisposableStack();
+      const start = async (agent: string) => started.use(await Host.start({ server, store: meeting.store, agent, env }));
+      const hosts = await Promise.all(LINE.map((_, at) => start(`waiter-${at}`)));
+      const first = await start("first");
       await first.call("acquire_lock", { name });
       const patience = new AbortController();
       const granted: string[] = [];
@@ -95,7 +95,6 @@ describe.each(ENGINES)("$name", ({ meet }) => {
       expect(granted).toEqual(LINE.flatMap((fate, at) => (LEAVES.includes(fate) ? [] : [`waiter-${at}`])));
       const left = await lockOf(store, name);
       expect(left).toMatchObject({ token, holders: [] });
-      await Promise.all(hosts.map((host) => host.close()));
     }
     await store.close();
   });
@@ -107,8 +106,9 @@ describe.each(ENGINES)("$name", ({ meet }) => {
     using meeting = await meet();
     const store = await openStore(meeting.store);
     const group = "builds";
+    await using started = new AsyncDisposableStack();
     const join = async (at: number) => {
-      const host = await Host.start({ server, store: meeting.store, agent: `candidate-${at}`, env });
+      const host = started.use(await Host.start({ server, store: meeting.store, agent: `candidate-${at}`, env }));
       await host.call("elect_leader", { group, candidateInfo: `number ${at}` });
       return host;
     };
