@@ -38,7 +38,7 @@ export interface Broadcast extends Omit<NewMessage, "notBefore"> {
   keep?: boolean | undefined;
 }
 
-type Posted = Pick<MessageRecord, "id" | "from" | "sentAt" | "correlationId" | "hops" | "expiresAt" | "ackBy">;
+type Posted = Pick<MessageRecord, "id" | "from" | "sentAt" | "correlationId" | "hops" | "expiresAt" | "ackDueAt">;
 
 /** Of a topic also `published`; `delivered` are then the agents that take it from there when they next read. */
 export type BroadcastOutcome = {
@@ -132,11 +132,11 @@ export class Broadcasts {
   }
 }
 
-function shown({ id, from, sentAt, correlationId, hops, expiresAt, ackBy }: MessageRecord): Posted {
+function shown({ id, from, sentAt, correlationId, hops, expiresAt, ackDueAt }: MessageRecord): Posted {
   return {
     ...{ id, from, sentAt, correlationId, hops },
     ...(expiresAt === undefined ? {} : { expiresAt }),
-    ...(ackBy === undefined ? {} : { ackBy }),
+    ...(ackDueAt === undefined ? {} : { ackDueAt }),
   };
 }
 

@@ -84,7 +84,7 @@ export interface Waiting {
 export interface DeliveredMessage {
   readonly message: MessageRecord;
   readonly deliveries: number;
-  /** Its `ackBy` is over. */
+  /** Its `ackDueAt` is over. */
   readonly overdue: boolean;
 }
 
@@ -419,7 +419,7 @@ async function readTaken(
   );
   return taken.flatMap(({ id, deliveries }) => {
     const message = messages.get(id) ?? others.get(id);
-    return message ? [{ message, deliveries, overdue: message.ackBy !== undefined && message.ackBy <= at }] : [];
+    return message ? [{ message, deliveries, overdue: message.ackDueAt !== undefined && message.ackDueAt <= at }] : [];
   });
 }
 

@@ -10,8 +10,8 @@
  * | `inbox/<agent>/due/<at>/<msg>` | InboxEntry | delayed or in flight, by when it comes (again) |
  * | `inbox/<agent>/dead/<at>/<msg>` | InboxEntry | dead letters of a receiver |
  * | `dead-sent/<from>/<at>/<msg>/<agent>` | InboxEntry | the same, for the sender |
- * | `overdue/<agent>/owed/<ackBy>/<msg>` | InboxEntry | not acknowledged though the sender asks for it, for the receiver |
- * | `overdue/<from>/awaited/<ackBy>/<msg>/<agent>` | InboxEntry | the same, for the sender |
+ * | `overdue/<agent>/owed/<ackDueAt>/<msg>` | InboxEntry | not acknowledged though the sender asks for it, for the receiver |
+ * | `overdue/<from>/awaited/<ackDueAt>/<msg>/<agent>` | InboxEntry | the same, for the sender |
  * | `reply/<msg or thread>/<agent>/<order>/<msg>` | InboxEntry | what `agent` received as an answer |
  * | `heard/<agent>/<thread>` | number | most hops of what an agent or its subagents got in a thread: hops.ts |
  * | `thread/<thread>/<order>/<msg>` | Pointer | the messages of a thread: threads.ts |
@@ -83,11 +83,11 @@ export function deliver(tx: Transaction, message: MessageRecord, receiver: strin
 
 /** The same of a message that this very transaction posts: nobody can have it yet, so nothing is read. */
 export function deliverNew(tx: Transaction, message: MessageRecord, receiver: string): void {
-  const { id, from, messageType, priority, order, correlationId, hops, keptUntil, ackBy, notBefore } = message;
+  const { id, from, messageType, priority, order, correlationId, hops, keptUntil, ackDueAt, notBefore } = message;
   const delayed = notBefore !== undefined && notBefore > tx.now;
   const delivery: Delivery = {
     ...{ id, from, to: receiver, messageType, priority, order, correlationId, hops, keptUntil, deliveries: 0 },
-    ...(ackBy === undefined ? {} : { ackBy }),
+    ...(ackDueAt === undefined ? {} : { ackDueAt }),
     ...(message.audience.kind === "topic" ? { topic: true } : {}),
     ...(delayed ? { state: "delayed", dueAt: notBefore } : { state: "ready" }),
   };
@@ -125,7 +125,7 @@ function entryOf({ id, to, from, messageType, correlationId, topic, processId }:
 }
 
 function indexKeys(delivery: Delivery): string[] {
-  const { to, from, ackBy, state, dueAt = 0, endedAt = 0 } = delivery;
+  const { to, from, ackDueAt, state, dueAt = 0, endedAt = 0 } = delivery;
   const id = segment(delivery.id);
   const keys: string[] = [];
   if (state === "ready") keys.push(readyKey(delivery));
@@ -134,9 +134,9 @@ function indexKeys(delivery: Delivery): string[] {
     keys.push(`${prefixes.dead(to)}${ordered(endedAt)}/${id}`);
     keys.push(`${prefixes.deadSent(from)}${ordered(endedAt)}/${id}/${segment(to)}`);
   }
-  if (ackBy !== undefined && !acknowledged(delivery)) {
-    keys.push(`${prefixes.owed(to)}${ordered(ackBy)}/${id}`);
-    keys.push(`${prefixes.awaited(from)}${ordered(ackBy)}/${id}/${segment(to)}`);
+  if (ackDueAt !== undefined && !acknowledged(delivery)) {
+    keys.push(`${prefixes.owed(to)}${ordered(ackDueAt)}/${id}`);
+    keys.push(`${prefixes.awaited(from)}${ordered(ackDueAt)}/${id}/${segment(to)}`);
   }
   return keys;
 }

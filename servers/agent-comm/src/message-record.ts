@@ -37,7 +37,7 @@ export type DeliveryState = (typeof DELIVERY_STATES)[number];
 
 /** One message on its way to one receiver. It repeats of the message what its index rows are made from. */
 export type Delivery = Readonly<Pick<MessageRecord, "id" | "from" | "messageType" | "priority" | "order">> &
-  Readonly<Pick<MessageRecord, "correlationId" | "hops" | "keptUntil" | "ackBy">> & {
+  Readonly<Pick<MessageRecord, "correlationId" | "hops" | "keptUntil" | "ackDueAt">> & {
     readonly to: string;
     /** It was published in a topic. */
     readonly topic?: true;

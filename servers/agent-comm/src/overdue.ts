@@ -64,8 +64,8 @@ async function readOverdue(
   return rows.flatMap((row, at): OverdueMessage[] => {
     const message = found[2 * at]?.value as MessageRecord | undefined;
     const delivery = found[2 * at + 1]?.value as Delivery | undefined;
-    if (message?.ackBy === undefined || !delivery) return [];
+    if (message?.ackDueAt === undefined || !delivery) return [];
     const role = row.key.startsWith(prefixes.owed(agentId)) ? "receiver" : "sender";
-    return [{ message, delivery, role, overdueMs: now - message.ackBy }];
+    return [{ message, delivery, role, overdueMs: now - message.ackDueAt }];
   });
 }

@@ -44,7 +44,7 @@ export interface SendMessage extends NewMessage {
   readonly mailbox?: boolean | undefined;
 }
 
-export type SentMessage = Pick<MessageRecord, "id" | "from" | "sentAt" | "correlationId" | "hops" | "expiresAt" | "ackBy"> & {
+export type SentMessage = Pick<MessageRecord, "id" | "from" | "sentAt" | "correlationId" | "hops" | "expiresAt" | "ackDueAt"> & {
   readonly to: string;
   readonly status: DeliveryState;
 };
@@ -151,7 +151,7 @@ export class Sending {
     const answered = replyTo === undefined ? undefined : answeredBy(tx, from, replyTo);
     const correlationId = draft.correlationId ?? answered?.correlationId ?? id;
     const deliverAt = Math.max(sentAt, notBefore ?? 0);
-    const ackBy = ackWithinMs === undefined ? undefined : deliverAt + ackWithinMs;
+    const ackDueAt = ackWithinMs === undefined ? undefined : deliverAt + ackWithinMs;
     const expiresAt = ttlMs === undefined ? undefined : sentAt + ttlMs;
     checkTimes(tx.now, deliverAt, expiresAt);
     const message: MessageRecord = {
@@ -161,9 +161,9 @@ export class Sending {
       hops: correlationId === id ? 0 : hopsOf(tx, from, correlationId, answered),
       ...(replyTo === undefined ? {} : { replyTo }),
       ...(notBefore === undefined ? {} : { notBefore }),
-      ...(ackBy === undefined ? {} : { ackBy }),
+      ...(ackDueAt === undefined ? {} : { ackDueAt }),
       ...(expiresAt === undefined ? {} : { expiresAt }),
-      keptUntil: expiresAt ?? Math.max(deliverAt, ackBy ?? 0) + this.#options.retentionMs,
+      keptUntil: expiresAt ?? Math.max(deliverAt, ackDueAt ?? 0) + this.#options.retentionMs,
     };
     putMessage(tx, message);
     indexThread(tx, message);
@@ -228,11 +228,11 @@ function checkTimes(now: number, deliverAt: number, expiresAt: number | undefine
 }
 
 function sentMessage(message: MessageRecord, to: string, now: number): SentMessage {
-  const { id, from, sentAt, correlationId, hops, expiresAt, ackBy, notBefore } = message;
+  const { id, from, sentAt, correlationId, hops, expiresAt, ackDueAt, notBefore } = message;
   return {
     ...{ id, from, to, sentAt, correlationId, hops },
     ...(expiresAt === undefined ? {} : { expiresAt }),
-    ...(ackBy === undefined ? {} : { ackBy }),
+    ...(ackDueAt === undefined ? {} : { ackDueAt }),
     status: notBefore !== undefined && notBefore > now ? "delayed" : "ready",
   };
 }

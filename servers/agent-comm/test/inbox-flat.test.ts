@@ -24,7 +24,7 @@ async function fill(store: MemoryStore, count: number): Promise<void> {
           ...{ priority: n % 10, correlationId: id, hops: 0, audience: { kind: "agent", name: "bob" } },
           order: `${String(tx.now).padStart(16, "0")}${n.toString(36).padStart(4, "0")}`,
           keptUntil: tx.now + 86_400_000,
-          ...(n % 10 === 0 ? { ackBy: tx.now + 1_000 } : {}),
+          ...(n % 10 === 0 ? { ackDueAt: tx.now + 1_000 } : {}),
         };
         putMessage(tx, message);
         deliver(tx, message, "bob");

@@ -27,7 +27,7 @@ function messageOf(payload: Json, long: boolean): MessageRecord {
     ...{ id: "msg-0123456789bc", from: long ? LONGEST : "a", verified: false, sentAt: 1_750_000_000_000 },
     ...{ order: "0", audience: { kind: "capability", name: LONGEST }, messageType: long ? LONGEST : "note", payload },
     ...{ priority: 5, correlationId: long ? LONGEST : "msg-0123456789bc", replyTo: "msg-0123456789bc", hops: 64 },
-    ...{ expiresAt: 1_750_000_000_000, ackBy: 1_750_000_000_000, keptUntil: 1_750_000_000_000 },
+    ...{ expiresAt: 1_750_000_000_000, ackDueAt: 1_750_000_000_000, keptUntil: 1_750_000_000_000 },
   };
 }
 

@@ -36,7 +36,7 @@ export type LeaderView = {
   readonly agentId: string;
   readonly term: number;
   /** When it began to lead. */
-  readonly since: number;
+  readonly sinceAt: number;
   readonly leaseExpiresAt: number;
   /** It is the agent that asks, through the process that it asks by. */
   readonly you: boolean;
@@ -152,7 +152,7 @@ export class Leaders {
   async get(
     { store, caller }: Pick<Call, "store" | "caller">,
     input: { group: string },
-  ): Promise<{ leader: LeaderView | null; candidates: { agentId: string; since: number; info?: string }[] }> {
+  ): Promise<{ leader: LeaderView | null; candidates: { agentId: string; sinceAt: number; info?: string }[] }> {
     const group = checkGroup(input.group);
     const leader = await findLeader(store, group);
     const candidates = (await store.scan(candidatesOf(group, NAMED_MAX))).map((entry) => entry.value as Candidate);
@@ -160,7 +160,7 @@ export class Leaders {
       leader: leader ? viewOf(group, leader, caller) : null,
       candidates: candidates
         .filter(({ ticket }) => ticket !== leader?.ticket)
-        .map(({ agentId, since, info }) => ({ agentId, since, ...infoOf(info) })),
+        .map(({ agentId, since, info }) => ({ agentId, sinceAt: since, ...infoOf(info) })),
     };
   }
 
@@ -292,12 +292,12 @@ function infoOf(info: string | undefined): { info?: string } {
 }
 
 function viewOf(group: string, leader: Leader, asker: { agentId: string; processId?: string | undefined }): LeaderView {
-  const { agentId, processId, term, leadsSince: since, leaseExpiresAt, info } = leader;
+  const { agentId, processId, term, leadsSince: sinceAt, leaseExpiresAt, info } = leader;
   return {
     group,
     agentId,
     term,
-    since,
+    sinceAt,
     leaseExpiresAt,
     you: agentId === asker.agentId && processId === asker.processId,
     ...infoOf(info),

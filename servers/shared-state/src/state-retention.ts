@@ -1,6 +1,6 @@
 /** What ends by itself: values whose time has come, and the history of keys that were deleted long ago. */
 import { dueJob, expiredRowsJob, type MaintenanceJob } from "@mcp-swarm/coordination";
-import type { Store } from "@mcp-swarm/store";
+import { prefixRange, type Store } from "@mcp-swarm/store";
 import { expiries, placeOfId, purges } from "./state-layer.ts";
 import { Scopes } from "./state-scope.ts";
 import { Values } from "./values.ts";
@@ -36,7 +36,7 @@ export function stateJobs(store: Store, values: Values): MaintenanceJob[] {
   ];
 }
 
-/** What the `sweep` command runs besides: what is due, to its end. */
+/** What the `sweep` command runs besides: deleted keys that are older than the retention is now, whatever it was when they were deleted. */
 export function stateSweepers({ retentionDays }: { retentionDays: number }) {
   const values = new Values({ scopes: new Scopes(), keepDeletedMs: keepDeletedMs(retentionDays) });
   return [
@@ -44,15 +44,19 @@ export function stateSweepers({ retentionDays }: { retentionDays: number }) {
       name: "deleted keys",
       async sweep(store: Store): Promise<number> {
         let total = 0;
+        let after: string | undefined;
         for (;;) {
-          const due = await purges.first(store, PURGE_BATCH_MAX);
-          if (due.length === 0) return total;
-          const gone = await store.transact((tx) => {
-            const taken = purges.takeDue(tx, tx.now, PURGE_BATCH_MAX);
-            return { taken: taken.length, purged: taken.filter(({ id }) => values.purge(tx, placeOfId(id))).length };
+          const page = await store.scan(prefixRange(purges.prefix, PURGE_BATCH_MAX, after === undefined ? {} : { after }));
+          total += await store.transact((tx) => {
+            const forgotten = page.filter(({ key, value }) => {
+              if (!tx.get(key) || !values.purge(tx, placeOfId((value as { id: string }).id))) return false;
+              tx.delete(key);
+              return true;
+            });
+            return forgotten.length;
           });
-          total += gone.purged;
-          if (gone.taken < PURGE_BATCH_MAX) return total;
+          after = page.at(-1)?.key;
+          if (page.length < PURGE_BATCH_MAX) return total;
         }
       },
     },

@@ -325,7 +325,7 @@ export class Values {
   /** Forgets a key that was deleted long enough ago; for the background. Answers whether it did. Pure, as a plan is. */
   purge(tx: Transaction, place: Place): boolean {
     const head = tx.get(keys.gone(place))?.value as Head | undefined;
-    if (head?.purgeAt === undefined || head.purgeAt > tx.now) return false;
+    if (head?.purgeAt === undefined || Math.min(head.purgeAt, head.at + this.#keepDeletedMs) > tx.now) return false;
     for (const rev of head.past) forgetRevision(tx, place, rev);
     tx.delete(keys.gone(place));
     return true;

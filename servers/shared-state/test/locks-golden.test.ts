@@ -112,7 +112,7 @@ class Script {
         const [reader] = [...this.#processes.values()].filter((one) => one.state() === "runs");
         if (!reader) throw new Error("Nobody is there to ask");
         const { leader, candidates } = await reader.leaders.get(reader.call, { group: first });
-        const who = leader ? `${leader.agentId} since ${this.#at(leader.since)}, term ${leader.term}` : "nobody";
+        const who = leader ? `${leader.agentId} since ${this.#at(leader.sinceAt)}, term ${leader.term}` : "nobody";
         this.#news.push(`leader: ${who}; next: ${candidates.map(({ agentId }) => agentId).join(", ") || "nobody"}`);
         return;
       }

@@ -459,9 +459,9 @@ test("the sweep forgets every deleted key whose time has come, and none before",
   const deleted = Array.from({ length: 55 }, (_, at) => `k${at}`);
   for (const key of [...deleted, "kept"]) await a.values.set(a.call, { key, value: "x".repeat(5_000) });
   for (const key of deleted) await a.values.delete(a.call, { key });
-  const sweep = async () => {
+  const sweep = async (retentionDays = 1) => {
     let removed = 0;
-    for (const sweeper of stateSweepers({ retentionDays: 1 })) removed += await sweeper.sweep(store);
+    for (const sweeper of stateSweepers({ retentionDays })) removed += await sweeper.sweep(store);
     return removed;
   };
   expect(await sweep()).toBe(0);
@@ -469,4 +469,10 @@ test("the sweep forgets every deleted key whose time has come, and none before",
   expect(await sweep()).toBe(deleted.length);
   expect(await sweep()).toBe(0);
   expect(await rows(a, ["state", "state-gone", "state-hist", "state-long", "state-purge"])).toHaveLength(2);
+  // a shorter retention holds for what was deleted under a longer one
+  await a.values.delete(a.call, { key: "kept" });
+  await clock.advance(1);
+  expect(await sweep()).toBe(0);
+  expect(await sweep(0)).toBe(1);
+  expect(await rows(a, ["state", "state-gone", "state-hist", "state-long", "state-purge"])).toHaveLength(0);
 });

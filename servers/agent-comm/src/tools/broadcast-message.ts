@@ -34,7 +34,7 @@ export const broadcastMessage = defineTool({
       correlationId: z.string(),
       hops: z.number(),
       expiresAt: z.number().exactOptional(),
-      ackBy: z.number().exactOptional(),
+      ackDueAt: z.number().exactOptional(),
     }),
     delivered: z.number().exactOptional(),
     failed: z.number().exactOptional(),

@@ -22,7 +22,7 @@ export const getAgentStatus = defineTool({
     health: z.object({
       online: z.boolean(),
       processes: z.number(),
-      since: z.number().exactOptional(),
+      sinceAt: z.number().exactOptional(),
       lastSeenAt: z.number().exactOptional(),
       leaseExpiresAt: z.number().exactOptional(),
     }),
@@ -44,7 +44,7 @@ export const getAgentStatus = defineTool({
       health: {
         online: agent.online,
         processes: live?.processes ?? 0,
-        ...(live === undefined ? {} : { since: live.sinceAt, leaseExpiresAt: live.leaseExpiresAt }),
+        ...(live === undefined ? {} : { sinceAt: live.sinceAt, leaseExpiresAt: live.leaseExpiresAt }),
         ...(lastSeenAt === undefined ? {} : { lastSeenAt }),
       },
       metrics: {

@@ -41,7 +41,7 @@ export const messageView = shared(() =>
     audience: audience().exactOptional(),
     deliveries: z.number().exactOptional(),
     expiresAt: z.number().exactOptional(),
-    ackBy: z.number().exactOptional(),
+    ackDueAt: z.number().exactOptional(),
     overdue: z.literal(true).exactOptional(),
     cut: cutPayload().exactOptional(),
   }),
@@ -57,7 +57,7 @@ export const sent = shared(() =>
     correlationId: z.string(),
     hops: z.number(),
     expiresAt: z.number().exactOptional(),
-    ackBy: z.number().exactOptional(),
+    ackDueAt: z.number().exactOptional(),
     status: z.enum(DELIVERY_STATES),
   }),
 );

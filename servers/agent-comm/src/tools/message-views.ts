@@ -71,12 +71,13 @@ export function view<T extends object>(message: MessageRecord, extra: T): View &
 }
 
 function shell(message: MessageRecord): Omit<View, "payload"> {
-  const { id, from, verified, sentAt, messageType, priority, correlationId, replyTo, hops, expiresAt, ackBy, audience } = message;
+  const { id, from, verified, sentAt, messageType, priority, correlationId, replyTo, hops, expiresAt, ackDueAt, audience } =
+    message;
   return {
     ...{ id, from, verified, sentAt, messageType, priority, correlationId, hops },
     ...(replyTo === undefined ? {} : { replyTo }),
     ...(expiresAt === undefined ? {} : { expiresAt }),
-    ...(ackBy === undefined ? {} : { ackBy }),
+    ...(ackDueAt === undefined ? {} : { ackDueAt }),
     ...(audience.kind === "agent" ? {} : { audience: { ...audience } }),
   };
 }

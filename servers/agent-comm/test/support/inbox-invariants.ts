@@ -36,7 +36,7 @@ export async function inboxProblems(store: Store): Promise<string[]> {
   };
   const inState = (...states: string[]) => deliveries.filter(({ state }) => states.includes(state));
   const asked = deliveries.filter(
-    ({ ackBy, state, cause }) => ackBy !== undefined && state !== "done" && !(state === "dead" && cause === "rejected"),
+    ({ ackDueAt, state, cause }) => ackDueAt !== undefined && state !== "done" && !(state === "dead" && cause === "rejected"),
   );
   const overdue = await all(store, "overdue/");
   agree("ready", part("ready"), inState("ready"));

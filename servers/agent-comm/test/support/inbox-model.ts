@@ -15,7 +15,7 @@ export interface ModelMessage {
   /** How many the sender sent before at the same ms. */
   readonly same: number;
   readonly expiresAt: number;
-  readonly ackBy: number | undefined;
+  readonly ackDueAt: number | undefined;
   state: DeliveryState;
   rejected: boolean;
   dueAt: number;
@@ -63,7 +63,7 @@ export class InboxModel {
       ...{ id, sender, type, priority, same },
       sentAt: this.now,
       expiresAt: ttlMs === undefined ? Number.POSITIVE_INFINITY : this.now + ttlMs,
-      ackBy: ackWithinMs === undefined ? undefined : this.now + delayMs + ackWithinMs,
+      ackDueAt: ackWithinMs === undefined ? undefined : this.now + delayMs + ackWithinMs,
       state: delayMs > 0 ? "delayed" : "ready",
       rejected: false,
       dueAt: this.now + delayMs,
@@ -137,8 +137,8 @@ export class InboxModel {
 
   overdue(): ModelMessage[] {
     return this.messages.filter(
-      ({ ackBy, state, rejected }) =>
-        ackBy !== undefined && ackBy <= this.now && state !== "done" && !(state === "dead" && rejected),
+      ({ ackDueAt, state, rejected }) =>
+        ackDueAt !== undefined && ackDueAt <= this.now && state !== "done" && !(state === "dead" && rejected),
     );
   }
 

@@ -28,7 +28,7 @@ export const checkFiles = defineTool({
             you: z.boolean(),
             mode: z.enum(MODES),
             glob: z.string(),
-            until: z.number(),
+            leaseExpiresAt: z.number(),
             reservationId: z.string(),
             taskId: z.string().exactOptional(),
           }),
@@ -46,7 +46,7 @@ export const checkFiles = defineTool({
         path,
         ...(given === path ? {} : { given }),
         free,
-        holders: holders.slice(0, HOLDERS_SHOWN),
+        holders: holders.slice(0, HOLDERS_SHOWN).map(({ until, ...holder }) => ({ ...holder, leaseExpiresAt: until })),
         ...(holders.length > HOLDERS_SHOWN ? { moreHolders: holders.length - HOLDERS_SHOWN } : {}),
       })),
     );

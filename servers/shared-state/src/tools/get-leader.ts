@@ -14,7 +14,7 @@ export const getLeader = defineTool({
   input: () => ({ group: group() }),
   output: () => ({
     leader: leader().nullable(),
-    candidates: z.array(z.object({ agentId: z.string(), since: z.number(), info: z.string().exactOptional() })),
+    candidates: z.array(z.object({ agentId: z.string(), sinceAt: z.number(), info: z.string().exactOptional() })),
   }),
   untrusted: ["leader.info", "candidates[].info"],
   async handle({ leaders }, input, { call }) {

@@ -43,7 +43,7 @@ export const leader = shared(() =>
     group: z.string(),
     agentId: z.string(),
     term: z.number(),
-    since: z.number(),
+    sinceAt: z.number(),
     leaseExpiresAt: z.number(),
     you: z.boolean(),
     info: z.string().exactOptional(),

@@ -32,7 +32,7 @@ export type MessageRecord = {
   /** The sender's own end of it: from then on nobody gets it. */
   readonly expiresAt?: number;
   /** By when the sender asks for an acknowledgement. */
-  readonly ackBy?: number;
+  readonly ackDueAt?: number;
   /** When the message and all that is known of it is forgotten; `expiresAt` where there is one. */
   readonly keptUntil: number;
 };
