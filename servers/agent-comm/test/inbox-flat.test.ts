@@ -3,11 +3,11 @@ import { manualClock } from "@mcp-swarm/core";
 import { MemoryStore } from "@mcp-swarm/store/memory";
 import { expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
+import { counted } from "../../../test/support/counted-store.ts";
 import { VIEWED_MAX, viewInbox } from "../src/inbox-view.ts";
 import { changeDelivery, deliver, findDelivery, putMessage } from "../src/message-layer.ts";
 import type { MessageRecord } from "../src/message-record.ts";
 import { commOn } from "./support/comm.ts";
-import { counted } from "./support/counted-store.ts";
 
 const FEW = 2_000;
 const MANY = 100_000;

@@ -3,8 +3,8 @@ import { manualClock } from "@mcp-swarm/core";
 import { MemoryStore } from "@mcp-swarm/store/memory";
 import { expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
+import { counted } from "../../../test/support/counted-store.ts";
 import { LOG_REVISIONS_MAX } from "../src/state-record.ts";
-import { counted } from "./support/counted-store.ts";
 import { hostOn } from "./support/state.ts";
 
 const FEW = 400;

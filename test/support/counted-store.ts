@@ -1,6 +1,6 @@
 import type { Entry, Store, Transaction } from "@mcp-swarm/store";
 
-/** A store that counts the entries which are read and written, whatever way. */
+/** A store that counts the entries that are read and written, whatever way. */
 export function counted(store: Store): { store: Store; touched: () => number } {
   let entries = 0;
   const one = <T extends Entry | undefined>(entry: T): T => {
