@@ -3,8 +3,12 @@ import type pg from "pg";
 import { type Connections, connect, destroy, randomId } from "./postgres-connections.ts";
 import type { PostgresTarget } from "./postgres-url.ts";
 
-/** Notifications of one process follow one another at least this far apart; what is committed meanwhile shares the next. */
-const NOTIFY_PAUSE_MS = 5;
+/**
+ * Notifications of one process follow one another at least so far apart: after a quiet a little, and twice as far with each that had
+ * something to tell again. What is committed meanwhile shares the next.
+ */
+const NOTIFY_PAUSE_MS_MIN = 1;
+const NOTIFY_PAUSE_MS_MAX = 8;
 
 /** More touched prefixes than this are told as "anything": a payload has less than 8,000 bytes. */
 const PREFIXES_MAX = 24;
@@ -77,7 +81,7 @@ export class Watch {
   }
 
   async #notify(): Promise<void> {
-    while (this.#touched.size > 0) {
+    for (let pauseMs = NOTIFY_PAUSE_MS_MIN; this.#touched.size > 0; pauseMs = Math.min(2 * pauseMs, NOTIFY_PAUSE_MS_MAX)) {
       const told = this.#touched.size > PREFIXES_MAX ? [ANYTHING] : [...this.#touched];
       this.#touched.clear();
       try {
@@ -85,7 +89,7 @@ export class Watch {
       } catch {
         // the server is away, for longer than commits wait for it; when it is back, watchers look at the log's position
       }
-      await sleep(NOTIFY_PAUSE_MS);
+      await sleep(pauseMs);
     }
     this.#notifying = undefined;
   }
