@@ -238,9 +238,15 @@ export class Inbox {
     const known = new Set(seen.rows.map(({ id }) => id));
     const now = await look(store, agentId, input);
     const laterOf = new Set<string>();
-    const rows = now.rows.filter(({ id, from, topic }) => {
-      if (topic !== true && !known.has(id)) laterOf.add(from);
-      return !laterOf.has(from);
+    let laterInTopics = false;
+    const rows = now.rows.filter(({ id, from, topic = false }) => {
+      const waits = laterOf.has(from) || (topic ? laterInTopics : !known.has(id));
+      if (waits) {
+        // with it waits what its sender sent later and, when it is of a topic, what others published later
+        laterOf.add(from);
+        laterInTopics ||= topic;
+      }
+      return !waits;
     });
     return { ...now, rows };
   }

@@ -73,3 +73,38 @@ test.each<{ before: readonly Way[]; meanwhile: readonly Way[] }>([
   expect(moments).toBeGreaterThan(3);
   expect(moments).toBeLessThan(CALLS_MAX);
 });
+
+test("what two agents publish is read in the order of the topic, though one of them sends a message as well", async () => {
+  verifies("COMM-05", "COMM-07");
+  let moments = 0;
+  for (let at = 1; at <= CALLS_MAX; at++) {
+    const clock = manualClock();
+    const plain = new MemoryStore({ clock });
+    const [ann, cat] = [await commOn(plain, clock, "ann", { process: 1 }), await commOn(plain, clock, "cat", { process: 3 })];
+    const { store, begin, happened } = interrupted(plain, at, async () => {
+      await say(ann, "send", 2);
+      await say(ann, "publish", 3);
+      await say(cat, "publish", 4);
+      await say(cat, "send", 5);
+    });
+    const bob = await commOn(store, clock, "bob", { process: 2 });
+    await bob.subscriptions.subscribe(bob.call, { topics: ["news"] });
+    await say(cat, "send", 1); // so that there is something to hand out
+    begin();
+    const read = (await bob.readAll()).map(({ message }) => message.payload);
+    if (!happened()) break;
+    moments += 1;
+    read.push(...(await bob.readAll()).map(({ message }) => message.payload));
+    for (const inOrder of [
+      [2, 3],
+      [3, 4],
+      [1, 4, 5],
+    ]) {
+      expect(
+        read.filter((payload) => inOrder.includes(payload as number)),
+        `before call ${at}: ${read.join()}`,
+      ).toEqual(inOrder);
+    }
+  }
+  expect(moments).toBeGreaterThan(3);
+});
