@@ -35,6 +35,8 @@ const HOSTS = 8;
 const FLOWS = 24;
 const TASKS = 12;
 const WAIT_MS = 500;
+/** How far the times of commits by two processes may lie behind their order (contract.ts, Transaction.now). */
+const CLOCKS_APART_MS_MAX = 500;
 
 const statusOf = (host: Host, workflowId: string) => host.call<Status>("get_workflow_status", { workflowId });
 
@@ -188,8 +190,10 @@ describe.each(ENGINES)("$name", ({ meet }) => {
             completedTasks: done,
             ...(compensate ? { rolledBack: done, failedTasks: 1 } : { success: true, failedTasks: 0 }),
           });
-          // in the very commit of its last task
-          expect(workflow.endedAt, id).toBe(Math.max(...own.map(({ endedAt = 0 }) => endedAt)));
+          // in the very commit of its last task; which of its tasks that was, times of several processes may tell some ms wrongly
+          const ends = own.map(({ endedAt = 0 }) => endedAt);
+          expect(ends, id).toContain(workflow.endedAt);
+          expect(workflow.endedAt, id).toBeGreaterThan(Math.max(...ends) - CLOCKS_APART_MS_MAX);
         }
       } finally {
         await store.close();
