@@ -1,5 +1,6 @@
 export { type Call, plainCall } from "./call.ts";
 export { AGENT_ID_MAX, type Caller, checkAgentId, speakAs } from "./caller.ts";
+export type { Admission, Guard, Operation } from "./guard/guard.ts";
 export { fingerprintOf, IDEMPOTENCY_KEY_MAX, type Once, onceCall } from "./idempotency.ts";
 export {
   type Announcement,
@@ -16,3 +17,4 @@ export {
   Presence,
   type PresenceOptions,
 } from "./presence.ts";
+export type { Signatures, Signed } from "./signatures.ts";

@@ -1,5 +1,5 @@
 import type { Clock, Random } from "@mcp-swarm/core";
-import type { Caller, Presence } from "@mcp-swarm/identity";
+import type { Caller, Presence, Signatures } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
 import type { Sweeper } from "@mcp-swarm/store/commands";
 import type { Push } from "./channel.ts";
@@ -18,6 +18,8 @@ export interface Host {
   readonly log: Log;
   /** This server process: what it claims for its host is renewed while it lives. */
   readonly processId: string;
+  /** Undefined while the swarm is open: nothing can be proven there. */
+  readonly signatures?: Signatures;
 }
 
 /** A domain at work in one process. */

@@ -1,0 +1,1 @@
+export type { Admission, Guard, Operation } from "./guard.ts";

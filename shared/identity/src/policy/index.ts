@@ -1,0 +1,1 @@
+export type { Bound, Conditions, Decision, Policy, PolicyReason, PolicyRequest, RateLimit } from "./policy.ts";

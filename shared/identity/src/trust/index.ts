@@ -1,0 +1,1 @@
+export type { Bundle, Member, PublicKeys } from "./bundle.ts";
