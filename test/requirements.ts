@@ -276,6 +276,142 @@ export const requirements = {
     behaviour: "The views agent_coordination and task_distribution can be read with plain SQL on SQLite and PostgreSQL.",
   },
   "STATE-15": { source: "N", behaviour: "Values up to 1 MiB; with 1,000,000 keys a prefix list costs the same as with few." },
+  "VOTE-01": {
+    source: "F 5.3",
+    behaviour:
+      "initiate_vote hashes proposal, participants, rule and every setting into the proposal, so that nothing changes under the voters.",
+  },
+  "VOTE-02": {
+    source: "F 5.3",
+    behaviour:
+      "The voter is the caller; whoever is no participant is refused; one ballot a voter, a row of its own, final unless the vote is revisable.",
+  },
+  "VOTE-03": {
+    source: "F 5.3",
+    behaviour: "get_result waits, list_active_votes and cancel_vote do what they say, and a vote is a resource with updates.",
+  },
+  "VOTE-04": {
+    source: "F 5.3",
+    behaviour:
+      "Majority: simple, absolute, supermajority with its base stated, unanimity, plurality; quorum, veto, ties to co-winners or the declared chair or status quo.",
+  },
+  "VOTE-05": {
+    source: "F 5.3",
+    behaviour: "Weighted votes count integer weights that the initiator set.",
+  },
+  "VOTE-06": {
+    source: "F 5.3",
+    behaviour:
+      "Byzantine votes decide with q = floor((n+f)/2)+1 signed ballots; equivocation is kept as proof, excludes the voter and counts toward f.",
+  },
+  "VOTE-07": {
+    source: "P",
+    behaviour:
+      "Plurality, approval, score, STAR, Borda, instant run-off, Condorcet, Schulze, ranked pairs and minimax, with truncated and equal ranks, as known elections and an oracle have them.",
+  },
+  "VOTE-08": {
+    source: "P",
+    behaviour:
+      "Sealed votes: commitments first, choices after the close; nobody sees a choice before, and what is not revealed counts as abstention and is said.",
+  },
+  "VOTE-09": {
+    source: "N",
+    behaviour: "A vote is decided as soon as its outcome cannot change, and never before: as trying every completion says.",
+  },
+  "VOTE-10": {
+    source: "F",
+    behaviour: "A vote expires by the store's clock, evaluated when it is read; a late ballot is refused.",
+  },
+  "VOTE-11": {
+    source: "P",
+    behaviour:
+      "Votes are delegated with caps on depth and weight, cycles abstain, an own ballot overrides; a participant recuses with a reason.",
+  },
+  "VOTE-12": {
+    source: "N",
+    behaviour:
+      "Opinion pools are a method of their own; elsewhere confidence is shown, not used; ballots of one model family only are warned of.",
+  },
+  "VOTE-13": {
+    source: "P",
+    behaviour: "A result is a record with proposal hash, ballots, steps and signatures; verify_result computes it again.",
+  },
+  "VOTE-14": {
+    source: "N",
+    behaviour: "32 processes cast at once without a ballot lost or doubled; 10,000 ballots are tallied in under a second.",
+  },
+  "SEC-01": {
+    source: "F 7.1",
+    behaviour:
+      "A person secures a swarm: init, enroll with a one-time token of ten minutes, a key in a 0600 file; API keys are kept as keyed hashes.",
+  },
+  "SEC-02": {
+    source: "F 7.1",
+    behaviour: "authenticate_agent gives a short-lived EdDSA token for one audience; whoami says who is calling.",
+  },
+  "SEC-03": {
+    source: "F 7.1",
+    behaviour: "authorize_operation answers whether an operation is permitted, the reason and the details.",
+  },
+  "SEC-04": {
+    source: "F 7.1, P",
+    behaviour:
+      "Policies permit and forbid with wildcards and conditions: default deny, forbid wins, an error or missing context denies; decisions equal Cedar's.",
+  },
+  "SEC-05": {
+    source: "N",
+    behaviour:
+      "Every server enforces offline from one signed, versioned bundle; a lower version is refused, and after ten minutes without one it is closed.",
+  },
+  "SEC-06": {
+    source: "P",
+    behaviour:
+      "Every tool has an operation and a resource; the matrix of roles and tools is tested; an agent speaks for itself and its children only.",
+  },
+  "SEC-07": {
+    source: "F 7.1",
+    behaviour: "At least 40 kinds of forged tokens and every bit flip of a token are refused.",
+  },
+  "SEC-08": {
+    source: "F 7.1, P",
+    behaviour:
+      "Rotation, revocation and quarantine are in force everywhere within 6 s; what a quarantined sender sent is held, not lost.",
+  },
+  "SEC-09": {
+    source: "F 7.1, P",
+    behaviour:
+      "Every decision and change is in an audit log written with the operation: hash chains joined in signed checkpoints; whatever is changed later is found.",
+  },
+  "SEC-10": {
+    source: "F 7.2",
+    behaviour: "Messages are signed by their sender, then encrypted for their receivers; replays are refused.",
+  },
+  "SEC-11": {
+    source: "P",
+    behaviour: "Secrets are encrypted with their name bound to them and read as policy permits.",
+  },
+  "SEC-12": {
+    source: "P",
+    behaviour: "Rates and quotas hold per agent; a flood is refused and audited once.",
+  },
+  "SEC-13": {
+    source: "F 3.1, P",
+    behaviour:
+      "Over HTTP a secured swarm is an OAuth 2.1 resource server: metadata, tokens for one audience, 401 and 403 that say what is needed, client credentials by signed assertion.",
+  },
+  "SEC-14": {
+    source: "N",
+    behaviour: "SECURITY.md says who is trusted with what and what cannot be stopped.",
+  },
+  "SEC-15": {
+    source: "N",
+    behaviour: "Canary secrets appear in no result, log, error or crash report; each of the OWASP MCP Top 10 has a test.",
+  },
+  "SEC-16": {
+    source: "N",
+    behaviour:
+      "A decision takes at most 10 us at the median with 500 rules; a secured call costs at most 1.15 times an open one.",
+  },
 } satisfies Record<string, Requirement>;
 
 export type RequirementId = keyof typeof requirements;
