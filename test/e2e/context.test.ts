@@ -1,8 +1,9 @@
 /** A context of what real servers keep fits its budget, and every part that was cut is read back whole over the protocol. */
 import { countTokens } from "gpt-tokenizer/encoding/o200k_base";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ENGINES, type Meeting } from "../faults/engines.ts";
 import { verifies } from "../requirements.ts";
-import { ERAS, Host, temporaryFolder } from "../support/host.ts";
+import { ERAS, Host } from "../support/host.ts";
 
 type Item = { kind: string; id: string; status?: string; content?: Record<string, unknown>; readOn?: string[] };
 type Context = {
@@ -53,8 +54,8 @@ function outputOf(at: number): unknown {
 
 const asText = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value));
 const outputs = new Map<string, unknown>();
-const folder = temporaryFolder();
 const hosts = new Map<string, Host>();
+let meeting: Meeting;
 
 /** Makes the call that `readOn` names, to the end of what it reads. */
 async function follow(readOn: string): Promise<string> {
@@ -88,161 +89,165 @@ async function context(args: Record<string, unknown>): Promise<{ context: Contex
   return { context: answer.structured as unknown as Context, text: answer.text };
 }
 
-beforeAll(async () => {
-  for (const server of ["task-coordination", "shared-state", "agent-comm"]) {
-    hosts.set(server, await Host.start({ server, store: folder.store, agent: "ann" }));
-  }
-  const tasks = hosts.get("task-coordination") as Host;
-  const specs = Array.from({ length: TASKS }, (_, at) => ({
-    id: `step-${at}`,
-    title: `Build module ${at}`,
-    description: `Build module ${at} and check it. ${"Mind the mirrors. ".repeat(at)}`,
-    parameters: { module: at, settings: SETTINGS },
-    dependencies: at < 2 ? [] : [`step-${at - 1}`, ...(at % 4 === 0 ? [`step-${at - 2}`] : [])],
-  }));
-  await tasks.call("create_workflow", { id: "nightly", name: "The nightly build", tasks: specs });
-  await tasks.call("execute_workflow", { workflowId: "nightly" });
-  for (let done = 0; done < TASKS; done++) {
-    const { task, fencingToken } = await tasks.call<{ task: { id: string }; fencingToken: number }>("claim_next_task", {
-      workflowId: "nightly",
-      waitMs: 5_000,
-    });
-    const output = outputOf(Number(/\d+$/.exec(task.id)?.[0]));
-    outputs.set(task.id, output);
-    await tasks.call("update_task", { taskId: task.id, status: "done", output, fencingToken });
-  }
-});
-afterAll(async () => {
-  for (const host of hosts.values()) await host.close();
-  folder[Symbol.dispose]();
-});
-
-describe("get_context", () => {
-  verifies("STATE-13", "CORE-11");
-
-  test("shows a workflow of 200 KB in 4,000 tokens, by another tokenizer than its own too, and all that was cut can be read", async () => {
-    const bytes = [...outputs.values()].reduce<number>((sum, output) => sum + Buffer.byteLength(asText(output)), 0);
-    expect(bytes).toBeGreaterThan(190_000);
-    const { context: view, text } = await context({ workflowId: "nightly", maxTokens: 4_000 });
-    expect(countTokens(text)).toBeLessThanOrEqual(4_000);
-    expect(view.tokens).toBeLessThanOrEqual(3_200);
-    expect(view.originalTokens).toBeGreaterThan(40_000);
-    expect(view.ratio).toBeCloseTo(view.tokens / view.originalTokens, 3);
-    expect(view.limitedBy).toBe("maxTokens");
-    expect(view.untrusted).toContain("items[].content");
-    const [workflow, ...tasks] = view.items;
-    expect(workflow).toMatchObject({ kind: "workflow", id: "nightly", status: "completed", byStatus: { done: TASKS } });
-    const omitted = view.omitted?.flatMap(({ ids }) => ids) ?? [];
-    expect([...tasks.map(({ id }) => id), ...omitted].toSorted()).toEqual([...outputs.keys()].toSorted());
-    expect(tasks.length).toBeGreaterThan(20);
-    expect(view.reductions.reduce((sum, { savedTokens }) => sum + savedTokens, 0)).toBeGreaterThan(30_000);
-    for (const { what, why, readOn } of view.reductions) expect([what, why, readOn].every((one) => one.length > 0)).toBe(true);
-    for (const task of tasks) expect(await wholeOf(task, "output", '"field":"output"')).toBe(asText(outputs.get(task.id)));
-    for (const id of omitted) {
-      expect(await follow(`get_task {"taskId":"${id}","field":"output","offset":0}`)).toBe(asText(outputs.get(id)));
+describe.each(ENGINES)("on $name", ({ meet }) => {
+  beforeAll(async () => {
+    meeting = await meet();
+    for (const server of ["task-coordination", "shared-state", "agent-comm"]) {
+      hosts.set(server, await Host.start({ server, store: meeting.store, agent: "ann" }));
     }
-  });
-
-  test("shows a task before what it depends on, the nearest first", async () => {
-    const { context: view, text } = await context({ taskId: "nightly.step-20", maxTokens: 2_500 });
-    expect(countTokens(text)).toBeLessThanOrEqual(2_500);
-    const [own, ...others] = view.items as (Item & { distance?: number })[];
-    expect(own?.id).toBe("nightly.step-20");
-    expect(own?.content).toHaveProperty("description");
-    const distances = others.map(({ distance }) => distance ?? 0);
-    expect(distances).toEqual(distances.toSorted((a, b) => a - b));
-    expect(others.slice(0, 2).map(({ id }) => id)).toEqual(["nightly.step-19", "nightly.step-18"]);
-    expect(
-      new Set([...view.items, ...(view.omitted ?? []).flatMap(({ ids }) => ids.map((id) => ({ id })))].map(({ id }) => id)).size,
-    ).toBe(20); // all before it but the first, which only later ones need
-    for (const item of view.items) expect(await wholeOf(item, "output", '"field":"output"')).toBe(asText(outputs.get(item.id)));
-    const description = `Build module 20 and check it. ${"Mind the mirrors. ".repeat(20)}`;
-    expect(await wholeOf(own as Item, "description", '"field":"description"')).toBe(description);
-  });
-
-  test("shows values by their keys, reads on in the very revision that it showed, and says which have none", async () => {
-    const state = hosts.get("shared-state") as Host;
-    const plan = { steps: Array.from({ length: 800 }, (_, at) => ({ at, title: `Step ${at} of the plan`, status: "open" })) };
-    await state.call("set_state", { key: "plan", value: plan });
-    await state.call("set_state", {
-      key: "notes",
-      scope: "agent",
-      value: `Long notes. ${"More of them follow here. ".repeat(900)}`,
-    });
-    const { context: view, text } = await context({
-      keys: [{ key: "plan" }, { key: "notes", scope: "agent" }, { key: "nothing" }],
-      maxTokens: 1_000,
-    });
-    expect(countTokens(text)).toBeLessThanOrEqual(1_000);
-    expect(view.items.map(({ id }) => id)).toEqual(["plan", "notes", "nothing"]);
-    expect(view.items[2]).toMatchObject({ missing: true });
-    await state.call("set_state", { key: "plan", value: "Another plan." });
-    expect(await wholeOf(view.items[0] as Item, "value", '"plan"')).toBe(JSON.stringify(plan));
-    expect(await wholeOf(view.items[1] as Item, "value", '"notes"')).toBe(
-      `Long notes. ${"More of them follow here. ".repeat(900)}`,
-    );
-  });
-
-  test("shows a conversation to those who had it, the newest first, and to others nothing", async () => {
-    const comm = hosts.get("agent-comm") as Host;
-    const said = Array.from({ length: 12 }, (_, at) => ({
-      at,
-      text: `Message ${at}: ${`part ${at} of what was said; `.repeat(60)}`,
+    const tasks = hosts.get("task-coordination") as Host;
+    const specs = Array.from({ length: TASKS }, (_, at) => ({
+      id: `step-${at}`,
+      title: `Build module ${at}`,
+      description: `Build module ${at} and check it. ${"Mind the mirrors. ".repeat(at)}`,
+      parameters: { module: at, settings: SETTINGS },
+      dependencies: at < 2 ? [] : [`step-${at - 1}`, ...(at % 4 === 0 ? [`step-${at - 2}`] : [])],
     }));
-    for (const payload of said) {
-      await comm.call("send_message", {
-        targetAgent: "ben",
-        messageType: "note",
-        payload,
-        correlationId: "plan-talk",
-        mailbox: true,
+    await tasks.call("create_workflow", { id: "nightly", name: "The nightly build", tasks: specs });
+    await tasks.call("execute_workflow", { workflowId: "nightly" });
+    for (let done = 0; done < TASKS; done++) {
+      const { task, fencingToken } = await tasks.call<{ task: { id: string }; fencingToken: number }>("claim_next_task", {
+        workflowId: "nightly",
+        waitMs: 5_000,
       });
+      const output = outputOf(Number(/\d+$/.exec(task.id)?.[0]));
+      outputs.set(task.id, output);
+      await tasks.call("update_task", { taskId: task.id, status: "done", output, fencingToken });
     }
-    const { context: view, text } = await context({ correlationId: "plan-talk", maxTokens: 1_500 });
-    expect(countTokens(text)).toBeLessThanOrEqual(1_500);
-    expect(view.items.length).toBeGreaterThan(3);
-    for (const [at, item] of view.items.entries()) {
-      expect(item).toMatchObject({ kind: "message", from: "ann", to: "agent:ben", messageType: "note" });
-      expect(await wholeOf(item, "payload", item.id)).toBe(JSON.stringify(said[said.length - 1 - at]));
-    }
-    await using stranger = await Host.start({ server: "shared-state", store: folder.store, agent: "cid" });
-    expect((await stranger.try("get_context", { correlationId: "plan-talk" })).text).toMatch(/^not_found/);
-    await using receiver = await Host.start({ server: "shared-state", store: folder.store, agent: "ben" });
-    expect((await receiver.call<Context>("get_context", { correlationId: "plan-talk" })).items.length).toBeGreaterThan(3);
+  });
+  afterAll(async () => {
+    for (const host of hosts.values()) await host.close();
+    meeting[Symbol.dispose]();
   });
 
-  test("names what is not there, and asks what is wanted", async () => {
-    const state = hosts.get("shared-state") as Host;
-    expect((await state.try("get_context", { taskId: "nobody" })).text).toMatch(/^not_found/);
-    expect((await state.try("get_context", { workflowId: "nobody" })).text).toMatch(/^not_found/);
-    expect((await state.try("get_context", {})).text).toMatch(/^invalid_argument: Nothing was asked for/);
-    expect((await state.try("get_context", { taskId: "a", maxTokens: 10 })).text).toMatch(/^invalid_argument/);
+  describe("get_context", () => {
+    verifies("STATE-13", "CORE-11");
+
+    test("shows a workflow of 200 KB in 4,000 tokens, by another tokenizer than its own too, and all that was cut can be read", async () => {
+      const bytes = [...outputs.values()].reduce<number>((sum, output) => sum + Buffer.byteLength(asText(output)), 0);
+      expect(bytes).toBeGreaterThan(190_000);
+      const { context: view, text } = await context({ workflowId: "nightly", maxTokens: 4_000 });
+      expect(countTokens(text)).toBeLessThanOrEqual(4_000);
+      expect(view.tokens).toBeLessThanOrEqual(3_200);
+      expect(view.originalTokens).toBeGreaterThan(40_000);
+      expect(view.ratio).toBeCloseTo(view.tokens / view.originalTokens, 3);
+      expect(view.limitedBy).toBe("maxTokens");
+      expect(view.untrusted).toContain("items[].content");
+      const [workflow, ...tasks] = view.items;
+      expect(workflow).toMatchObject({ kind: "workflow", id: "nightly", status: "completed", byStatus: { done: TASKS } });
+      const omitted = view.omitted?.flatMap(({ ids }) => ids) ?? [];
+      expect([...tasks.map(({ id }) => id), ...omitted].toSorted()).toEqual([...outputs.keys()].toSorted());
+      expect(tasks.length).toBeGreaterThan(20);
+      expect(view.reductions.reduce((sum, { savedTokens }) => sum + savedTokens, 0)).toBeGreaterThan(30_000);
+      for (const { what, why, readOn } of view.reductions) expect([what, why, readOn].every((one) => one.length > 0)).toBe(true);
+      for (const task of tasks) expect(await wholeOf(task, "output", '"field":"output"')).toBe(asText(outputs.get(task.id)));
+      for (const id of omitted) {
+        expect(await follow(`get_task {"taskId":"${id}","field":"output","offset":0}`)).toBe(asText(outputs.get(id)));
+      }
+    });
+
+    test("shows a task before what it depends on, the nearest first", async () => {
+      const { context: view, text } = await context({ taskId: "nightly.step-20", maxTokens: 2_500 });
+      expect(countTokens(text)).toBeLessThanOrEqual(2_500);
+      const [own, ...others] = view.items as (Item & { distance?: number })[];
+      expect(own?.id).toBe("nightly.step-20");
+      expect(own?.content).toHaveProperty("description");
+      const distances = others.map(({ distance }) => distance ?? 0);
+      expect(distances).toEqual(distances.toSorted((a, b) => a - b));
+      expect(others.slice(0, 2).map(({ id }) => id)).toEqual(["nightly.step-19", "nightly.step-18"]);
+      expect(
+        new Set([...view.items, ...(view.omitted ?? []).flatMap(({ ids }) => ids.map((id) => ({ id })))].map(({ id }) => id))
+          .size,
+      ).toBe(20); // all before it but the first, which only later ones need
+      for (const item of view.items) expect(await wholeOf(item, "output", '"field":"output"')).toBe(asText(outputs.get(item.id)));
+      const description = `Build module 20 and check it. ${"Mind the mirrors. ".repeat(20)}`;
+      expect(await wholeOf(own as Item, "description", '"field":"description"')).toBe(description);
+    });
+
+    test("shows values by their keys, reads on in the very revision that it showed, and says which have none", async () => {
+      const state = hosts.get("shared-state") as Host;
+      const plan = { steps: Array.from({ length: 800 }, (_, at) => ({ at, title: `Step ${at} of the plan`, status: "open" })) };
+      await state.call("set_state", { key: "plan", value: plan });
+      await state.call("set_state", {
+        key: "notes",
+        scope: "agent",
+        value: `Long notes. ${"More of them follow here. ".repeat(900)}`,
+      });
+      const { context: view, text } = await context({
+        keys: [{ key: "plan" }, { key: "notes", scope: "agent" }, { key: "nothing" }],
+        maxTokens: 1_000,
+      });
+      expect(countTokens(text)).toBeLessThanOrEqual(1_000);
+      expect(view.items.map(({ id }) => id)).toEqual(["plan", "notes", "nothing"]);
+      expect(view.items[2]).toMatchObject({ missing: true });
+      await state.call("set_state", { key: "plan", value: "Another plan." });
+      expect(await wholeOf(view.items[0] as Item, "value", '"plan"')).toBe(JSON.stringify(plan));
+      expect(await wholeOf(view.items[1] as Item, "value", '"notes"')).toBe(
+        `Long notes. ${"More of them follow here. ".repeat(900)}`,
+      );
+    });
+
+    test("shows a conversation to those who had it, the newest first, and to others nothing", async () => {
+      const comm = hosts.get("agent-comm") as Host;
+      const said = Array.from({ length: 12 }, (_, at) => ({
+        at,
+        text: `Message ${at}: ${`part ${at} of what was said; `.repeat(60)}`,
+      }));
+      for (const payload of said) {
+        await comm.call("send_message", {
+          targetAgent: "ben",
+          messageType: "note",
+          payload,
+          correlationId: "plan-talk",
+          mailbox: true,
+        });
+      }
+      const { context: view, text } = await context({ correlationId: "plan-talk", maxTokens: 1_500 });
+      expect(countTokens(text)).toBeLessThanOrEqual(1_500);
+      expect(view.items.length).toBeGreaterThan(3);
+      for (const [at, item] of view.items.entries()) {
+        expect(item).toMatchObject({ kind: "message", from: "ann", to: "agent:ben", messageType: "note" });
+        expect(await wholeOf(item, "payload", item.id)).toBe(JSON.stringify(said[said.length - 1 - at]));
+      }
+      await using stranger = await Host.start({ server: "shared-state", store: meeting.store, agent: "cid" });
+      expect((await stranger.try("get_context", { correlationId: "plan-talk" })).text).toMatch(/^not_found/);
+      await using receiver = await Host.start({ server: "shared-state", store: meeting.store, agent: "ben" });
+      expect((await receiver.call<Context>("get_context", { correlationId: "plan-talk" })).items.length).toBeGreaterThan(3);
+    });
+
+    test("names what is not there, and asks what is wanted", async () => {
+      const state = hosts.get("shared-state") as Host;
+      expect((await state.try("get_context", { taskId: "nobody" })).text).toMatch(/^not_found/);
+      expect((await state.try("get_context", { workflowId: "nobody" })).text).toMatch(/^not_found/);
+      expect((await state.try("get_context", {})).text).toMatch(/^invalid_argument: Nothing was asked for/);
+      expect((await state.try("get_context", { taskId: "a", maxTokens: 10 })).text).toMatch(/^invalid_argument/);
+    });
   });
-});
 
-describe.each(ERAS)("with client %s", (era) => {
-  test("a summary is asked of the host's model alone when the caller wants one, and is marked as its words", async () => {
-    verifies("STATE-13");
-    const asked: string[] = [];
-    const model = async ({ prompt }: { prompt: string }) => {
-      asked.push(prompt);
-      return "Forty modules were built; those whose number divides by three left only a log.";
-    };
-    const ask = { workflowId: "nightly", maxTokens: 2_000 };
-    await using host = await Host.start({ server: "shared-state", store: folder.store, agent: "eve", era, model });
-    const plain = await host.call<Context>("get_context", ask);
-    expect(plain).not.toHaveProperty("summarized");
-    expect(asked).toEqual([]);
-    const summed = await host.try("get_context", { ...ask, summarize: true });
-    expect(summed.structured).toMatchObject({ summarized: true, summary: expect.stringContaining("Forty modules") });
-    expect(summed.structured.untrusted).toContain("summary");
-    expect(countTokens(summed.text)).toBeLessThanOrEqual(2_000);
-    expect(asked).toHaveLength(1);
-    expect(asked[0]).toContain("nightly");
+  describe.each(ERAS)("with client %s", (era) => {
+    test("a summary is asked of the host's model alone when the caller wants one, and is marked as its words", async () => {
+      verifies("STATE-13");
+      const asked: string[] = [];
+      const model = async ({ prompt }: { prompt: string }) => {
+        asked.push(prompt);
+        return "Forty modules were built; those whose number divides by three left only a log.";
+      };
+      const ask = { workflowId: "nightly", maxTokens: 2_000 };
+      await using host = await Host.start({ server: "shared-state", store: meeting.store, agent: "eve", era, model });
+      const plain = await host.call<Context>("get_context", ask);
+      expect(plain).not.toHaveProperty("summarized");
+      expect(asked).toEqual([]);
+      const summed = await host.try("get_context", { ...ask, summarize: true });
+      expect(summed.structured).toMatchObject({ summarized: true, summary: expect.stringContaining("Forty modules") });
+      expect(summed.structured.untrusted).toContain("summary");
+      expect(countTokens(summed.text)).toBeLessThanOrEqual(2_000);
+      expect(asked).toHaveLength(1);
+      expect(asked[0]).toContain("nightly");
 
-    await using without = await Host.start({ server: "shared-state", store: folder.store, agent: "eve", era });
-    const refused = await without.call<Record<string, unknown>>("get_context", { ...ask, summarize: true });
-    expect(refused).toMatchObject({ summarized: false });
-    expect(refused).not.toHaveProperty("summary");
+      await using without = await Host.start({ server: "shared-state", store: meeting.store, agent: "eve", era });
+      const refused = await without.call<Record<string, unknown>>("get_context", { ...ask, summarize: true });
+      expect(refused).toMatchObject({ summarized: false });
+      expect(refused).not.toHaveProperty("summary");
+    });
   });
 });

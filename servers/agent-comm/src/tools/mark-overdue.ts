@@ -6,7 +6,7 @@ import { troubledViews } from "./message-views.ts";
 
 export const markOverdue = defineTool({
   name: "mark_overdue",
-  title: "Mark what is overdue",
+  title: "List what is overdue",
   description:
     "Shows messages past their ackWithinMs and not acknowledged: first those you owe an acknowledgement (role receiver), then those you sent.",
   toolset: "threads",

@@ -8,7 +8,7 @@ export const sendMessage = defineTool({
   name: "send_message",
   title: "Send a message",
   description:
-    "Puts a message into another agent's inbox, where it stays until it is read. Use request_reply to wait for an answer.",
+    "Puts a message into another agent's inbox, to stay there until it is acknowledged or expires. Use request_reply to wait for an answer.",
   toolset: "messages",
   operation: "message:send",
   resource: ({ targetAgent }) => `inbox/${targetAgent}`,

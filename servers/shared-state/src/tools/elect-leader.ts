@@ -8,7 +8,7 @@ export const electLeader = defineTool({
   name: "elect_leader",
   title: "Stand for leader",
   description:
-    "Makes you a candidate while you live (over HTTP: call again within 5 min) and tells who leads, waiting for you to. Fence writes with lock leader:<group> and term.",
+    "Makes you a candidate while you live (over HTTP: call again within 5 min) and tells who leads; waitMs waits until you lead. Fence writes with lock leader:<group> and term.",
   toolset: "locks",
   operation: "leader:elect",
   resource: ({ group }) => `leader/${group}`,
