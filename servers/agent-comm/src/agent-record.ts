@@ -23,7 +23,6 @@ export const CONFIGURATION_BYTES_MAX = 16_384;
 
 export const AGENTS_PREFIX = "agent/";
 
-export const agentKey = (agentId: string): string => `${AGENTS_PREFIX}${segment(agentId)}`;
 export const configurationKey = (agentId: string): string => `agent-config/${segment(agentId)}`;
 
 /** Of an agent that registered or told its status. */

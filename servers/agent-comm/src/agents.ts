@@ -1,5 +1,7 @@
 /** Who is there, what each agent can do, is doing and is set to do. */
+
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
+import { agentKey } from "@mcp-swarm/coordination/messages";
 import { type Json, type JsonObject, mergePatch, PAGE_DEFAULT, SwarmError } from "@mcp-swarm/core";
 import {
   type Call,
@@ -15,7 +17,6 @@ import {
   AGENTS_PREFIX,
   type AgentRecord,
   type AgentView,
-  agentKey,
   CONFIGURATION_BYTES_MAX,
   type ConfigurationRecord,
   type CoordinationFields,

@@ -1,21 +1,25 @@
 /** One message to all, to those of a type or with a capability, to whoever works in a workflow, or to a topic. */
-import { indexEntry, isHeld, readTasks, taskPrefixes, workflowKey } from "@mcp-swarm/coordination/tasks";
-import { SwarmError } from "@mcp-swarm/core";
-import { type Call, findLiveAgent, listLiveAgents } from "@mcp-swarm/identity";
-import { prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
-import { type AgentRecord, agentKey, described } from "./agent-record.ts";
 import {
+  type Audience,
+  agentKey,
   beginFanOut,
+  type Draft,
+  deliverNew,
   deliverPart,
   FAILED_NAMED_MAX,
   type FanOutCounts,
   type FanOuts,
+  type InboxRoom,
+  type MessageRecord,
   PART_RECEIVERS_MAX,
+  type Posting,
   RECEIVERS_MAX,
-} from "./fan-out.ts";
-import type { InboxRoom } from "./inbox-room.ts";
-import { deliverNew } from "./message-layer.ts";
-import type { Audience, MessageRecord } from "./message-record.ts";
+} from "@mcp-swarm/coordination/messages";
+import { indexEntry, isHeld, readTasks, taskPrefixes, workflowKey } from "@mcp-swarm/coordination/tasks";
+import { SwarmError } from "@mcp-swarm/core";
+import { type Call, findLiveAgent, listLiveAgents } from "@mcp-swarm/identity";
+import { prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
+import { type AgentRecord, described } from "./agent-record.ts";
 import { isKnown, type NewMessage, type Sending } from "./sending.ts";
 import { countTakers, readSubscriptions } from "./subscriptions.ts";
 import { publishIn, topicFor, topicKey } from "./topic-layer.ts";
@@ -63,6 +67,7 @@ interface Receivers {
 }
 
 export interface BroadcastsOptions {
+  posting: Posting;
   sending: Sending;
   room: InboxRoom;
   fanOuts: FanOuts;
@@ -93,24 +98,19 @@ export class Broadcasts {
     const decided = await call.transact(
       (tx): Decided => {
         if (refusal) throw refusal;
-        const posted = this.#options.sending.post(tx, draft, Math.max(1, reachable.length));
+        const posted = this.#options.posting.post(tx, draft, { cost: Math.max(1, reachable.length) });
         if (!inParts) return { message: shown(posted), ...deliverPart(tx, posted, reachable, full, before, deliverNew) };
         beginFanOut(tx, posted.id, reachable, before);
         return { message: shown(posted), inParts };
       },
-      { prefetch: { keys: this.#options.sending.reads(draft) } },
+      { prefetch: { keys: this.#options.posting.reads(draft) } },
     );
     if (!decided.inParts) return decided;
     return { message: decided.message, ...(await this.#options.fanOuts.finish(call.store, decided.message.id)) };
   }
 
-  async #publish(
-    call: Call,
-    draft: ReturnType<Sending["draft"]>,
-    name: string,
-    keep: boolean | undefined,
-  ): Promise<BroadcastOutcome> {
-    const { sending } = this.#options;
+  async #publish(call: Call, draft: Draft, name: string, keep: boolean | undefined): Promise<BroadcastOutcome> {
+    const { posting } = this.#options;
     const [record, live, { subscriptions, more }] = await Promise.all([
       call.store.get(agentKey(draft.from)),
       findLiveAgent(call.store, draft.from),
@@ -122,12 +122,12 @@ export class Broadcasts {
     return call.transact(
       (tx): BroadcastOutcome => {
         const topic = topicFor(tx, name, keep);
-        const posted = sending.post(tx, draft, 1, topic.lastAt);
+        const posted = posting.post(tx, draft, { after: topic.lastAt });
         const sequence = publishIn(tx, topic, posted, capabilities);
         const published = { topic: name, sequence, keep: topic.keep, ...(more ? { moreSubscribers: true as const } : {}) };
         return { message: shown(posted), delivered, failed: 0, failedReceivers: [], published };
       },
-      { prefetch: { keys: [topicKey(name), ...sending.reads(draft)] } },
+      { prefetch: { keys: [topicKey(name), ...posting.reads(draft)] } },
     );
   }
 }

@@ -1,9 +1,9 @@
 /** Topics, subscriptions and broadcasts of one process, put together around its messages. */
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
+import { FanOuts } from "@mcp-swarm/coordination/messages";
 import type { Clock, Random } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import { Broadcasts } from "./broadcast.ts";
-import { FanOuts } from "./fan-out.ts";
 import type { Messaging } from "./messaging.ts";
 import { Subscriptions } from "./subscriptions.ts";
 import { idleTopicsJob, Topics } from "./topics.ts";
@@ -25,7 +25,10 @@ export function subscribing(options: { clock: Clock; random: Random }): Subscrib
   return { topics, subscriptions: new Subscriptions({ topics, ...options }) };
 }
 
-export function broadcasting(store: Store, { sending, room }: Pick<Messaging, "sending" | "room">): Broadcasting {
+export function broadcasting(
+  store: Store,
+  { posting, sending, room }: Pick<Messaging, "posting" | "sending" | "room">,
+): Broadcasting {
   const fanOuts = new FanOuts({ room });
-  return { broadcasts: new Broadcasts({ sending, room, fanOuts }), jobs: [fanOuts.job(store), idleTopicsJob(store)] };
+  return { broadcasts: new Broadcasts({ posting, sending, room, fanOuts }), jobs: [fanOuts.job(store), idleTopicsJob(store)] };
 }

@@ -3,12 +3,12 @@
  * changes nothing: the message stays in the inbox until the agent acknowledges or reads it. What waited when the session began
  * is not pushed again; the session is told how much there is.
  */
+import type { MessageRecord } from "@mcp-swarm/coordination/messages";
 import type { Clock } from "@mcp-swarm/core";
 import type { Caller } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
 import type { Inbox } from "./inbox.ts";
 import { messagesOf, viewInbox } from "./inbox-view.ts";
-import type { MessageRecord } from "./message-record.ts";
 
 /** Characters of a payload in one event. */
 const EVENT_CHARS = 500;

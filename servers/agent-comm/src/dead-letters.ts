@@ -1,11 +1,20 @@
 /** Dead letters: messages that were rejected, or handed out too often without an acknowledgement. Receiver and sender see them. */
+
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
+import {
+  changeDelivery,
+  type Delivery,
+  deliveryKey,
+  findDelivery,
+  inboxEntry,
+  type MessageRecord,
+  messageKey,
+  messagePrefixes,
+} from "@mcp-swarm/coordination/messages";
 import { PAGE_DEFAULT, SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, type Transaction } from "@mcp-swarm/store";
 import type { Acknowledged } from "./inbox.ts";
-import { changeDelivery, deliveryKey, findDelivery, inboxEntry, messageKey, prefixes } from "./message-layer.ts";
-import type { Delivery, MessageRecord } from "./message-record.ts";
 
 export interface ListDeadLetters {
   readonly agentId?: string | undefined;
@@ -34,7 +43,7 @@ export class DeadLetters {
   async list({ caller, store }: Pick<Call, "caller" | "store">, input: ListDeadLetters = {}): Promise<DeadLetterPage> {
     const agentId = speakAs(caller, input.agentId);
     const { limit = PAGE_DEFAULT, cursor, sent = false } = input;
-    const prefix = sent ? prefixes.deadSent(agentId) : prefixes.dead(agentId);
+    const prefix = sent ? messagePrefixes.deadSent(agentId) : messagePrefixes.dead(agentId);
     const scope = { list: "dead letters", prefix };
     const after = cursor === undefined ? {} : { after: decodeCursor(scope, cursor) };
     const rows = await store.scan(prefixRange(prefix, limit, { ...after, reverse: true }));

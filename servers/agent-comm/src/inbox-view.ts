@@ -1,8 +1,15 @@
 /** What waits in an inbox, looked at without handing anything out. */
+import {
+  countRows,
+  dueAtOf,
+  type InboxCount,
+  type InboxEntry,
+  inboxEntry,
+  type MessageRecord,
+  messageKey,
+  messagePrefixes,
+} from "@mcp-swarm/coordination/messages";
 import { type Entry, ordered, prefixRange, type Store } from "@mcp-swarm/store";
-import { countRows, type InboxCount } from "./inbox-room.ts";
-import { dueAtOf, type InboxEntry, inboxEntry, messageKey, prefixes } from "./message-layer.ts";
-import type { MessageRecord } from "./message-record.ts";
 
 /** The counts of a view stop here. */
 export const VIEWED_MAX = 200;
@@ -20,13 +27,13 @@ export interface InboxView {
 
 /** A bounded look: the counts stop at `VIEWED_MAX`. */
 export async function viewInbox(store: Pick<Store, "scan" | "now">, agentId: string, limit: number): Promise<InboxView> {
-  const due = prefixes.due(agentId);
+  const due = messagePrefixes.due(agentId);
   const now = await store.now();
   const boundary = `${due}${ordered(now + 1)}`;
   const waiting = await store.scan(prefixRange(due, VIEWED_MAX));
   const [over, later] = [waiting.filter((row) => row.key < boundary), waiting.filter((row) => row.key >= boundary)];
-  const ready = await countRows(store, prefixes.ready(agentId), VIEWED_MAX);
-  const head = await store.scan(prefixRange(prefixes.ready(agentId), limit));
+  const ready = await countRows(store, messagePrefixes.ready(agentId), VIEWED_MAX);
+  const head = await store.scan(prefixRange(messagePrefixes.ready(agentId), limit));
   const next: Entry | undefined = later[0];
   return {
     first: [...head, ...over].slice(0, limit).map(inboxEntry),
@@ -35,7 +42,7 @@ export async function viewInbox(store: Pick<Store, "scan" | "now">, agentId: str
       more: ready.more || ready.count + over.length > VIEWED_MAX,
     },
     inFlight: { count: later.length, more: waiting.length === VIEWED_MAX },
-    dead: await countRows(store, prefixes.dead(agentId), VIEWED_MAX),
+    dead: await countRows(store, messagePrefixes.dead(agentId), VIEWED_MAX),
     ...(next === undefined ? {} : { nextDueAt: dueAtOf(next, agentId) }),
   };
 }

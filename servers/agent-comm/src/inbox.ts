@@ -1,22 +1,28 @@
 /** An agent's inbox: messages are handed out, acknowledged, and come again when they were not. */
+
 import { backoffDelay, type CursorScope, decodeCursor, encodeCursor, waitFor } from "@mcp-swarm/coordination";
-import { type Clock, newId, type Random, SwarmError } from "@mcp-swarm/core";
-import { type Call, checkAgentId, liveProcesses, speakAs } from "@mcp-swarm/identity";
-import { prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
-import { heardKeys, noteHeard } from "./hops.ts";
-import { countRows, type InboxCount } from "./inbox-room.ts";
 import {
   type Change,
   changeDelivery,
+  countRows,
+  type Delivery,
+  type DeliveryState,
   deliveryKey,
   dueAtOf,
   findDelivery,
+  heardKeys,
+  type InboxCount,
   type InboxEntry,
   inboxEntry,
+  type MessageRecord,
   messageKey,
-  prefixes,
-} from "./message-layer.ts";
-import { type Delivery, type DeliveryState, type MessageRecord, rootOf } from "./message-record.ts";
+  messagePrefixes,
+  noteHeard,
+  rootOf,
+} from "@mcp-swarm/coordination/messages";
+import { type Clock, newId, type Random, SwarmError } from "@mcp-swarm/core";
+import { type Call, checkAgentId, liveProcesses, speakAs } from "@mcp-swarm/identity";
+import { prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
 
 /** How long a reader has to acknowledge a message before it comes again; twice as long with each delivery. */
 export const VISIBILITY_MS_DEFAULT = 300_000;
@@ -212,7 +218,7 @@ export class Inbox {
 
   /** Under these a commit may bring a message. */
   prefixes(agentId: string): string[] {
-    return [prefixes.inbox(agentId), ...this.#sources.flatMap((source) => source.prefixes)];
+    return [messagePrefixes.inbox(agentId), ...this.#sources.flatMap((source) => source.prefixes)];
   }
 
   /** Brings what the agent's topics have for it into its inbox, a bounded number. */
@@ -276,7 +282,7 @@ export class Inbox {
    */
   async #bringBack({ store, caller }: Call, agentId: string): Promise<BroughtBack> {
     for (let round = 0; round < RETURN_ROUNDS_MAX; round++) {
-      const rows = await store.scan(prefixRange(prefixes.due(agentId), RETURNED_MAX));
+      const rows = await store.scan(prefixRange(messagePrefixes.due(agentId), RETURNED_MAX));
       if (rows.length === 0) return { brought: round > 0 };
       const now = await store.now();
       const others = new Set(rows.flatMap((row) => inboxEntry(row).processId ?? []).filter((id) => id !== caller.processId));
@@ -325,9 +331,9 @@ async function deadOf(store: Store, processes: ReadonlySet<string>, agentIds: re
 /** How many messages an inbox holds, counted up to `max` of each. */
 export async function countInbox(store: Pick<Store, "scan">, agentId: string, max: number): Promise<InboxCounts> {
   return {
-    ready: await countRows(store, prefixes.ready(agentId), max),
-    due: await countRows(store, prefixes.due(agentId), max),
-    dead: await countRows(store, prefixes.dead(agentId), max),
+    ready: await countRows(store, messagePrefixes.ready(agentId), max),
+    due: await countRows(store, messagePrefixes.due(agentId), max),
+    dead: await countRows(store, messagePrefixes.dead(agentId), max),
   };
 }
 
@@ -336,7 +342,7 @@ type Found = { readonly rows: readonly InboxEntry[]; readonly next?: string };
 
 async function look(store: Pick<Store, "scan">, agentId: string, input: GetMessages): Promise<Found> {
   const { limit = MESSAGES_DEFAULT, types, from, correlationId } = input;
-  const prefix = prefixes.ready(agentId);
+  const prefix = messagePrefixes.ready(agentId);
   const scope: CursorScope = { list: JSON.stringify(["inbox", types ?? 0, from ?? 0, correlationId ?? 0]), prefix };
   const matches = ({ type, from: sender, thread }: InboxEntry) =>
     (types?.includes(type) ?? true) && (from ?? sender) === sender && (correlationId ?? thread) === thread;

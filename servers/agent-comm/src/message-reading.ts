@@ -1,8 +1,7 @@
 /** Reading one message, by those whom it concerns. */
+import { type Delivery, deliveryKey, type MessageRecord, messageKey } from "@mcp-swarm/coordination/messages";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
-import { deliveryKey, messageKey } from "./message-layer.ts";
-import type { Delivery, MessageRecord } from "./message-record.ts";
 
 export interface ReadMessage {
   readonly message: MessageRecord;

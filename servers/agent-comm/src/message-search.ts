@@ -1,69 +1,18 @@
 /**
- * Search for messages by their words.
- *
- * | key | value | why |
- * |---|---|---|
- * | `text/<order>/<msg>` | TextRow | the words of a message, which the store indexes, and who may find them |
- *
- * The store looks in scopes alone. A message has one for each way in which it may be asked for; only of a broadcast to inboxes
- * the receivers are too many to stand in it, so whoever finds one is asked whether it got it.
+ * Search for messages by their words. The store looks in scopes alone. A message has one for each way in which it may be asked for;
+ * only of a broadcast to inboxes the receivers are too many to stand in it, so whoever finds one is asked whether it got it.
  */
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
-import { mayRead, messagesOf, type Pointer, pointerTo } from "@mcp-swarm/coordination/messages";
-import type { Json } from "@mcp-swarm/core";
+import { LOOKED_AT_MAX, mayRead, messagesOf, type Pointer, type TextRow } from "@mcp-swarm/coordination/messages";
 import { type Call, checkAgentId, speakAs } from "@mcp-swarm/identity";
-import {
-  type Entry,
-  fromOrdered,
-  holdsPhrases,
-  ordered,
-  phrasesOf,
-  searchable,
-  segment,
-  TEXT_LENGTH_MAX,
-  TEXT_NAMESPACE,
-  type Transaction,
-} from "@mcp-swarm/store";
-import { lifeOf } from "./message-layer.ts";
-import { LOOKED_AT_MAX, type MessageRecord } from "./message-record.ts";
+import { type Entry, fromOrdered, holdsPhrases, ordered, phrasesOf, TEXT_NAMESPACE } from "@mcp-swarm/store";
 import type { MessagePage } from "./threads.ts";
 
 /** Hits asked of the store at once. */
 const PAGE = 50;
 
-type TextRow = Pointer & ReturnType<typeof searchable>;
-
 const TEXT_PREFIX = `${TEXT_NAMESPACE}/`;
 const SENT_AT_DIGITS = ordered(0).length;
-
-/** In the transaction that writes the message. */
-export function indexText(tx: Transaction, message: MessageRecord): void {
-  const row: TextRow = { ...pointerTo(message), ...searchable(textOf(message), scopesOf(message)) };
-  const key = `${TEXT_PREFIX}${message.order}/${segment(message.id)}`; // an order begins with the time
-  tx.put(key, row, { ttlMs: lifeOf(tx, message) });
-}
-
-function scopesOf({ from, audience: { kind, name } }: MessageRecord): string[] {
-  const way = kind === "agent" ? `to:${name}` : kind === "topic" ? "topic" : "broadcast";
-  return [`from:${from}`, way, `from:${from} ${way}`];
-}
-
-/** Its type and the strings in its payload, about as much as is searched. */
-function textOf({ messageType, payload }: MessageRecord): string {
-  return withStrings(messageType, payload);
-}
-
-/** Input is checked for its depth before it comes here. */
-function withStrings(text: string, value: Json | undefined): string {
-  if (typeof value === "string") return `${text}\n${value.slice(0, TEXT_LENGTH_MAX)}`;
-  if (typeof value !== "object" || value === null) return text;
-  let all = text;
-  for (const member of Object.values(value)) {
-    if (all.length >= TEXT_LENGTH_MAX) break;
-    all = withStrings(all, member);
-  }
-  return all;
-}
 
 export interface SearchMessages {
   /** Words that a message must hold; those in quotes, or that no space parts, in this order. */

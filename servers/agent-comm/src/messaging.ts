@@ -1,12 +1,10 @@
 /** The message domain of one process, put together. */
+import { InboxRoom, MESSAGE_RATE_DEFAULT, messageRetentionMs, Posting } from "@mcp-swarm/coordination/messages";
 import type { Clock, Random } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import { DeadLetters } from "./dead-letters.ts";
 import { Inbox, type InboxSource } from "./inbox.ts";
-import { InboxRoom } from "./inbox-room.ts";
-import { messageRetentionMs } from "./message-retention.ts";
 import { Overdue } from "./overdue.ts";
-import { MESSAGE_RATE_DEFAULT } from "./rate.ts";
 import { Requests } from "./requests.ts";
 import { Sending } from "./sending.ts";
 
@@ -25,6 +23,7 @@ export interface MessagingOptions {
 }
 
 export interface Messaging {
+  readonly posting: Posting;
   readonly sending: Sending;
   readonly room: InboxRoom;
   readonly inbox: Inbox;
@@ -37,8 +36,9 @@ export interface Messaging {
 export function messaging({ store, clock, random, sources = [], ...options }: MessagingOptions): Messaging {
   const room = new InboxRoom({ random, max: options.inboxMax });
   const messageRate = options.messageRate ?? MESSAGE_RATE_DEFAULT;
-  const sending = new Sending({ random, room, messageRate, retentionMs: messageRetentionMs(options.retentionDays) });
+  const posting = new Posting({ messageRate, retentionMs: messageRetentionMs(options.retentionDays) });
+  const sending = new Sending({ random, room, posting });
   const inbox = new Inbox({ store, clock, random, sources });
   const requests = new Requests({ clock, sending });
-  return { sending, room, inbox, requests, deadLetters: new DeadLetters(), overdue: new Overdue() };
+  return { posting, sending, room, inbox, requests, deadLetters: new DeadLetters(), overdue: new Overdue() };
 }

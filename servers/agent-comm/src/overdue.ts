@@ -1,10 +1,17 @@
 /** Messages whose sender asked for an acknowledgement that did not come in time: for those who wait for it and those who owe it. */
+
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
+import {
+  type Delivery,
+  deliveryKey,
+  inboxEntry,
+  type MessageRecord,
+  messageKey,
+  messagePrefixes,
+} from "@mcp-swarm/coordination/messages";
 import { PAGE_DEFAULT } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { type Entry, type KeyRange, ordered, type Store } from "@mcp-swarm/store";
-import { deliveryKey, inboxEntry, messageKey, prefixes } from "./message-layer.ts";
-import type { Delivery, MessageRecord } from "./message-record.ts";
 
 export interface ListOverdue {
   readonly agentId?: string | undefined;
@@ -30,11 +37,11 @@ export class Overdue {
   async list({ caller, store }: Pick<Call, "caller" | "store">, input: ListOverdue = {}): Promise<OverduePage> {
     const agentId = speakAs(caller, input.agentId);
     const { limit = PAGE_DEFAULT, cursor } = input;
-    const scope = { list: "overdue", prefix: prefixes.overdue(agentId) };
+    const scope = { list: "overdue", prefix: messagePrefixes.overdue(agentId) };
     const after = cursor === undefined ? undefined : decodeCursor(scope, cursor);
     const now = await store.now();
     const rows: Entry[] = [];
-    for (const prefix of [prefixes.owed(agentId), prefixes.awaited(agentId)]) {
+    for (const prefix of [messagePrefixes.owed(agentId), messagePrefixes.awaited(agentId)]) {
       if (rows.length === limit) break;
       const range = overdueRange(prefix, now, limit - rows.length, after);
       if (range) rows.push(...(await store.scan(range)));
@@ -65,7 +72,7 @@ async function readOverdue(
     const message = found[2 * at]?.value as MessageRecord | undefined;
     const delivery = found[2 * at + 1]?.value as Delivery | undefined;
     if (message?.ackDueAt === undefined || !delivery) return [];
-    const role = row.key.startsWith(prefixes.owed(agentId)) ? "receiver" : "sender";
+    const role = row.key.startsWith(messagePrefixes.owed(agentId)) ? "receiver" : "sender";
     return [{ message, delivery, role, overdueMs: now - message.ackDueAt }];
   });
 }

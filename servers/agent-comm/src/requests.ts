@@ -1,11 +1,20 @@
 /** A question to one agent and its answer, as one call. */
+
 import { waitFor } from "@mcp-swarm/coordination";
+import {
+  changeDelivery,
+  type Delivery,
+  deliveryKey,
+  findDelivery,
+  inboxEntry,
+  type MessageRecord,
+  messageKey,
+  messagePrefixes,
+} from "@mcp-swarm/coordination/messages";
 import { type Clock, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, type Store } from "@mcp-swarm/store";
 import type { Waiting } from "./inbox.ts";
-import { changeDelivery, deliveryKey, findDelivery, inboxEntry, messageKey, prefixes } from "./message-layer.ts";
-import type { Delivery, MessageRecord } from "./message-record.ts";
 import type { Sending, SendMessage } from "./sending.ts";
 
 /** How long a request waits for its reply when the caller does not say. */
@@ -46,7 +55,7 @@ export class Requests {
     const reply = await waitFor({
       store,
       clock: this.#clock,
-      prefixes: [prefixes.replies(requestId, agentId)],
+      prefixes: [messagePrefixes.replies(requestId, agentId)],
       ...waiting,
       attempt: async () => {
         const first = await firstReply(store, requestId, agentId);
@@ -65,7 +74,7 @@ export class Requests {
 }
 
 async function firstReply(store: Store, requestId: string, agentId: string): Promise<MessageRecord | undefined> {
-  const rows = await store.scan(prefixRange(prefixes.replies(requestId, agentId), REPLIES_LOOKED_AT));
+  const rows = await store.scan(prefixRange(messagePrefixes.replies(requestId, agentId), REPLIES_LOOKED_AT));
   if (rows.length === 0) return undefined;
   const ids = rows.map((row) => inboxEntry(row).id);
   const deliveries = await store.getMany(ids.map((id) => deliveryKey(agentId, id)));

@@ -3,13 +3,13 @@
  * and moves its cursors, in one transaction: so nothing is lost or comes twice however often it dies, and acknowledging,
  * redelivery and dead letters are those of any message.
  */
+
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
+import { deliver, deliveryKey, type MessageRecord, messageKey } from "@mcp-swarm/coordination/messages";
 import { type Clock, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, speakAs } from "@mcp-swarm/identity";
 import { type Entry, ordered, prefixRange, type Rev, type Store, type Transaction } from "@mcp-swarm/store";
 import type { InboxSource } from "./inbox.ts";
-import { deliver, deliveryKey, messageKey } from "./message-layer.ts";
-import type { MessageRecord } from "./message-record.ts";
 import {
   isTopicOf,
   type LogRow,

@@ -1,25 +1,18 @@
-/**
- * Threads: all that was said under one correlation id, whoever said it.
- *
- * | key | value | why |
- * |---|---|---|
- * | `thread/<correlationId>/<order>/<msg>` | Pointer | the messages of a thread in the order in which they were sent |
- */
+/** Threads: all that was said under one correlation id, whoever said it. */
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
-import { mayRead, messagesOf, type Pointer, pointerTo, threadPrefix } from "@mcp-swarm/coordination/messages";
+import {
+  LOOKED_AT_MAX,
+  type MessageRecord,
+  mayRead,
+  messagesOf,
+  type Pointer,
+  threadPrefix,
+} from "@mcp-swarm/coordination/messages";
 import { type Call, speakAs } from "@mcp-swarm/identity";
-import { prefixRange, segment, type Transaction } from "@mcp-swarm/store";
-import { lifeOf } from "./message-layer.ts";
-import { LOOKED_AT_MAX, type MessageRecord } from "./message-record.ts";
+import { prefixRange } from "@mcp-swarm/store";
 
 /** Rows read at once. */
 const PAGE = 100;
-
-/** In the transaction that writes the message. */
-export function indexThread(tx: Transaction, message: MessageRecord): void {
-  const key = `${threadPrefix(message.correlationId)}${message.order}/${segment(message.id)}`;
-  tx.put(key, { ...pointerTo(message) }, { ttlMs: lifeOf(tx, message) });
-}
 
 export interface ReadThread {
   readonly correlationId: string;

@@ -11,10 +11,9 @@
  * | `topic-directory/state` | DirectoryState | its revision moves when a topic comes or goes |
  * | `sub/<agent>/<id>` | Subscription | what an agent wants, and how far it has got; ends SUBSCRIPTION_MS after it was last read |
  */
+import { lifeOf, type MessageRecord, messageKey } from "@mcp-swarm/coordination/messages";
 import { SwarmError } from "@mcp-swarm/core";
 import { ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
-import { lifeOf, messageKey } from "./message-layer.ts";
-import type { MessageRecord } from "./message-record.ts";
 
 /** Messages that a topic keeps; older ones go as new ones come. */
 export const TOPIC_MESSAGES_MAX = 10_000;

@@ -1,3 +1,4 @@
+import { deliveryKey, FAN_OUT_LEASE_MS, PART_RECEIVERS_MAX, RECEIVERS_MAX } from "@mcp-swarm/coordination/messages";
 import { manualClock } from "@mcp-swarm/core";
 import { onceCall, plainCall } from "@mcp-swarm/identity";
 import { prefixRange, type Store } from "@mcp-swarm/store";
@@ -6,8 +7,6 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import type { Broadcast } from "../src/broadcast.ts";
-import { FAN_OUT_LEASE_MS, PART_RECEIVERS_MAX, RECEIVERS_MAX } from "../src/fan-out.ts";
-import { deliveryKey } from "../src/message-layer.ts";
 import { LEASE_MS } from "./support/agents.ts";
 import { type CommOptions, commOn } from "./support/comm.ts";
 import { Crashed, crashing } from "./support/crashing.ts";

@@ -1,12 +1,11 @@
 /** What work on an inbox costs, counted in entries touched, does not grow with what lies in it. */
+import { changeDelivery, deliver, findDelivery, type MessageRecord, putMessage } from "@mcp-swarm/coordination/messages";
 import { manualClock } from "@mcp-swarm/core";
 import { MemoryStore } from "@mcp-swarm/store/memory";
 import { expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { counted } from "../../../test/support/counted-store.ts";
 import { VIEWED_MAX, viewInbox } from "../src/inbox-view.ts";
-import { changeDelivery, deliver, findDelivery, putMessage } from "../src/message-layer.ts";
-import type { MessageRecord } from "../src/message-record.ts";
 import { commOn } from "./support/comm.ts";
 
 const FEW = 2_000;

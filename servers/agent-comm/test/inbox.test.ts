@@ -1,13 +1,12 @@
 /** Reading, waiting and acknowledging, case by case; inbox-model.test.ts has the rules at random. */
+import { deliver, type MessageRecord, putMessage } from "@mcp-swarm/coordination/messages";
 import { manualClock } from "@mcp-swarm/core";
 import { onceCall } from "@mcp-swarm/identity";
 import { MemoryStore } from "@mcp-swarm/store/memory";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { DELIVERIES_MAX, FILTERED_ROWS_MAX } from "../src/inbox.ts";
-import { deliver, putMessage } from "../src/message-layer.ts";
 import { readMessage } from "../src/message-reading.ts";
-import type { MessageRecord } from "../src/message-record.ts";
 import { type CommProcess, commOn } from "./support/comm.ts";
 
 function swarm() {

@@ -1,11 +1,11 @@
 /** Whatever messages hold, an answer with as many as one call gives fits, and says how to read what it cut. */
+import type { Delivery, MessageRecord } from "@mcp-swarm/coordination/messages";
 import type { Json } from "@mcp-swarm/core";
 import { ANSWER_BYTES_MAX } from "@mcp-swarm/server";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { MESSAGES_MAX } from "../src/inbox.ts";
-import type { Delivery, MessageRecord } from "../src/message-record.ts";
 import { TROUBLED_MAX } from "../src/tools/message-schemas.ts";
 import { payloadText, troubledViews, views } from "../src/tools/message-views.ts";
 

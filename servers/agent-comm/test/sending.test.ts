@@ -1,10 +1,10 @@
 /** What a message carries, and what stops one from being sent. */
+import { HOPS_MAX, PAYLOAD_BYTES_MAX } from "@mcp-swarm/coordination/messages";
 import { type ManualClock, manualClock } from "@mcp-swarm/core";
 import { type Call, onceCall } from "@mcp-swarm/identity";
 import { MemoryStore } from "@mcp-swarm/store/memory";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
-import { HOPS_MAX, PAYLOAD_BYTES_MAX } from "../src/message-record.ts";
 import { type CommOptions, type CommProcess, commOn } from "./support/comm.ts";
 
 interface Swarm {

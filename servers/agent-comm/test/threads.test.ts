@@ -1,3 +1,4 @@
+import { LOOKED_AT_MAX, type MessageRecord } from "@mcp-swarm/coordination/messages";
 import { type Json, manualClock } from "@mcp-swarm/core";
 import { openStore, type Store } from "@mcp-swarm/store";
 import { MemoryStore } from "@mcp-swarm/store/memory";
@@ -5,8 +6,6 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ENGINES } from "../../../test/faults/engines.ts";
 import { verifies } from "../../../test/requirements.ts";
-import type { MessageRecord } from "../src/message-record.ts";
-import { LOOKED_AT_MAX } from "../src/message-record.ts";
 import { MessageSearch, type SearchMessages } from "../src/message-search.ts";
 import { type MessagePage, Threads } from "../src/threads.ts";
 import { type CommProcess, commOn } from "./support/comm.ts";

@@ -1,7 +1,7 @@
+import { REASON_CHARS_MAX } from "@mcp-swarm/coordination/messages";
 import { fields, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
 import { OUTCOMES } from "../inbox.ts";
-import { REASON_CHARS_MAX } from "../message-record.ts";
 import { defineTool } from "./define.ts";
 import { aheadMs, messageIds, settled, speaker } from "./message-schemas.ts";
 

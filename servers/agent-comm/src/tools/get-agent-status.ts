@@ -1,7 +1,7 @@
+import { sentCount } from "@mcp-swarm/coordination/messages";
 import { fields, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { countInbox } from "../inbox.ts";
-import { sentCount } from "../sending.ts";
 import { agentFull, agentFullTexts, full } from "./agent-schemas.ts";
 import { defineTool } from "./define.ts";
 

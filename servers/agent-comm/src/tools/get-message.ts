@@ -1,8 +1,8 @@
+import { DELIVERY_STATES, PAYLOAD_BYTES_MAX } from "@mcp-swarm/coordination/messages";
 import { SwarmError } from "@mcp-swarm/core";
 import { ANSWER_BYTES_MAX, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { readMessage } from "../message-reading.ts";
-import { DELIVERY_STATES, PAYLOAD_BYTES_MAX } from "../message-record.ts";
 import { defineTool } from "./define.ts";
 import { messageId, messageView, reader } from "./message-schemas.ts";
 import { beginning, payloadText, view } from "./message-views.ts";

@@ -1,8 +1,8 @@
 /** The fields that the tools on messages share: what callers give, and what they get. */
+import { AHEAD_MS_MAX, DELIVERY_STATES, PRIORITY_MAX } from "@mcp-swarm/coordination/messages";
 import { fields } from "@mcp-swarm/server";
 import * as z from "zod";
 import { ACKNOWLEDGED_MAX } from "../inbox.ts";
-import { AHEAD_MS_MAX, DELIVERY_STATES, PRIORITY_MAX } from "../message-record.ts";
 
 const { label, shared, whole, json } = fields;
 

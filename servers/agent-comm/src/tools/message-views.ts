@@ -1,9 +1,9 @@
 /** Messages as an answer shows them: every one that was asked for, with as much of its payload as fits. */
 
+import type { Delivery, MessageRecord } from "@mcp-swarm/coordination/messages";
 import { assert, type Json } from "@mcp-swarm/core";
 import { ANSWER_BYTES_MAX } from "@mcp-swarm/server";
 import type { z } from "zod";
-import type { Delivery, MessageRecord } from "../message-record.ts";
 import type { messageView, troubled } from "./message-schemas.ts";
 
 /** Left for what stands around the messages: the caller, cursors, paths of untrusted text. */

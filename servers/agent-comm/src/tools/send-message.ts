@@ -1,6 +1,6 @@
+import { MESSAGE_TYPES } from "@mcp-swarm/coordination/messages";
 import { fields, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
-import { MESSAGE_TYPES } from "../message-record.ts";
 import { defineTool } from "./define.ts";
 import { aheadMs, correlationId, messageId, priority, sent, speaker, target } from "./message-schemas.ts";
 

@@ -1,6 +1,6 @@
 /** Whether every index of messages agrees with the deliveries, said without the code that makes the indexes. */
+import type { Delivery, MessageRecord } from "@mcp-swarm/coordination/messages";
 import { type Entry, fromOrdered, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
-import type { Delivery, MessageRecord } from "../../src/message-record.ts";
 
 const PAGES_MAX = 1_000;
 

@@ -1,5 +1,5 @@
 /** What one inbox does, said as simply as can be: a list of messages, and every question by looking at all of it. */
-import type { DeliveryState } from "../../src/message-record.ts";
+import type { DeliveryState } from "@mcp-swarm/coordination/messages";
 
 const DELIVERIES_MAX = 5;
 const VISIBILITY_MS = 300_000;

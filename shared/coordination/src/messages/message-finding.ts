@@ -1,7 +1,7 @@
 /** Which of many messages an agent may read, decided from what index rows say of them. */
 import type { Store } from "@mcp-swarm/store";
 import { deliveryKey, messageKey } from "./message-keys.ts";
-import type { MessageRecord } from "./stored-message.ts";
+import type { MessageRecord } from "./message-record.ts";
 
 /** What an index of messages says of one: enough to decide who may read it. */
 export type Pointer = {

@@ -9,7 +9,7 @@
  */
 import { type Random, SwarmError } from "@mcp-swarm/core";
 import { prefixRange, SCAN_LIMIT_MAX, type Store, segment } from "@mcp-swarm/store";
-import { prefixes } from "./message-layer.ts";
+import { messagePrefixes } from "./message-layer.ts";
 
 /** Most messages an inbox holds that are ready, delayed or in flight. */
 export const INBOX_MESSAGES_MAX = 100_000;
@@ -65,8 +65,8 @@ export class InboxRoom {
 
   /** Counts and notes; whether the inbox is full. */
   async #count(store: Store, agentId: string, wasFull: boolean): Promise<boolean> {
-    const ready = await countRows(store, prefixes.ready(agentId), this.#max);
-    const due = ready.more ? ready : await countRows(store, prefixes.due(agentId), this.#max);
+    const ready = await countRows(store, messagePrefixes.ready(agentId), this.#max);
+    const due = ready.more ? ready : await countRows(store, messagePrefixes.due(agentId), this.#max);
     const full = ready.more || due.more || ready.count + due.count >= this.#max;
     if (full || wasFull) {
       await store.transact((tx) => {

@@ -14,19 +14,17 @@
  * | `overdue/<from>/awaited/<ackDueAt>/<msg>/<agent>` | InboxEntry | the same, for the sender |
  * | `reply/<msg or thread>/<agent>/<order>/<msg>` | InboxEntry | what `agent` received as an answer |
  * | `heard/<agent>/<thread>` | number | most hops of what an agent or its subagents got in a thread: hops.ts |
- * | `thread/<thread>/<order>/<msg>` | Pointer | the messages of a thread: threads.ts |
- * | `text/<order>/<msg>` | TextRow | the words of a message: message-search.ts |
- * | `sender/<agent>` | SenderRow | order and rate of what an agent and its subagents send: sending.ts |
+ * | `thread/<thread>/<order>/<msg>` | Pointer | the messages of a thread: message-index.ts |
+ * | `text/<order>/<msg>` | TextRow | the words of a message: message-index.ts |
+ * | `sender/<agent>` | SenderRow | order and rate of what an agent and its subagents send: posting.ts |
  * | `inbox-full/<agent>` | FullRow | an inbox that takes no more for now: inbox-room.ts |
  *
  * A delivery is in exactly one of ready, due, dead and nowhere (done). Nobody scans `inbox/<agent>/ready/` within a transaction:
  * an engine that locks what was scanned would make all who send to the agent wait.
  */
-import { deliveryKey, messageKey } from "@mcp-swarm/coordination/messages";
 import { type Entry, ordered, segment, type Transaction } from "@mcp-swarm/store";
+import { deliveryKey, messageKey } from "./message-keys.ts";
 import { type Delivery, type MessageRecord, PRIORITY_MAX } from "./message-record.ts";
-
-export { deliveryKey, messageKey };
 
 /** What an index key of a delivery holds: enough to choose by. */
 export type InboxEntry = {
@@ -41,7 +39,7 @@ export type InboxEntry = {
   readonly processId?: string;
 };
 
-export const prefixes = {
+export const messagePrefixes = {
   /** All that is open or dead of an agent: what a reader waits for. */
   inbox: (agentId: string) => `inbox/${segment(agentId)}/`,
   ready: (agentId: string) => `inbox/${segment(agentId)}/ready/`,
@@ -60,9 +58,9 @@ export function inboxEntry(entry: Entry): InboxEntry {
   return entry.value as InboxEntry;
 }
 
-/** When an entry of `prefixes.due` comes. */
+/** When an entry of `messagePrefixes.due` comes. */
 export function dueAtOf(entry: Entry, agentId: string): number {
-  const at = prefixes.due(agentId).length;
+  const at = messagePrefixes.due(agentId).length;
   return Number(entry.key.slice(at, entry.key.indexOf("/", at)));
 }
 
@@ -129,21 +127,21 @@ function indexKeys(delivery: Delivery): string[] {
   const id = segment(delivery.id);
   const keys: string[] = [];
   if (state === "ready") keys.push(readyKey(delivery));
-  if (state === "delayed" || state === "in_flight") keys.push(`${prefixes.due(to)}${ordered(dueAt)}/${id}`);
+  if (state === "delayed" || state === "in_flight") keys.push(`${messagePrefixes.due(to)}${ordered(dueAt)}/${id}`);
   if (state === "dead") {
-    keys.push(`${prefixes.dead(to)}${ordered(endedAt)}/${id}`);
-    keys.push(`${prefixes.deadSent(from)}${ordered(endedAt)}/${id}/${segment(to)}`);
+    keys.push(`${messagePrefixes.dead(to)}${ordered(endedAt)}/${id}`);
+    keys.push(`${messagePrefixes.deadSent(from)}${ordered(endedAt)}/${id}/${segment(to)}`);
   }
   if (ackDueAt !== undefined && !acknowledged(delivery)) {
-    keys.push(`${prefixes.owed(to)}${ordered(ackDueAt)}/${id}`);
-    keys.push(`${prefixes.awaited(from)}${ordered(ackDueAt)}/${id}/${segment(to)}`);
+    keys.push(`${messagePrefixes.owed(to)}${ordered(ackDueAt)}/${id}`);
+    keys.push(`${messagePrefixes.awaited(from)}${ordered(ackDueAt)}/${id}/${segment(to)}`);
   }
   return keys;
 }
 
 /** The place of a delivery among what is ready. A message that comes again has it still. */
 export function readyKey({ to, priority, order, id }: Pick<Delivery, "to" | "priority" | "order" | "id">): string {
-  return `${prefixes.ready(to)}${PRIORITY_MAX - priority}/${order}/${segment(id)}`;
+  return `${messagePrefixes.ready(to)}${PRIORITY_MAX - priority}/${order}/${segment(id)}`;
 }
 
 /** A message that nobody answered after its last delivery died without an acknowledgement. */
@@ -155,7 +153,7 @@ function acknowledged({ state, cause }: Delivery): boolean {
 function replyKeys({ id, replyTo, correlationId, order }: MessageRecord, receiver: string): string[] {
   const answered = new Set([replyTo, correlationId === id ? undefined : correlationId]);
   return [...answered].flatMap((asked) =>
-    asked === undefined ? [] : [`${prefixes.replies(asked, receiver)}${order}/${segment(id)}`],
+    asked === undefined ? [] : [`${messagePrefixes.replies(asked, receiver)}${order}/${segment(id)}`],
   );
 }
 

@@ -9,11 +9,12 @@
  * | `fanout-part/<msg>/<n>` | Part | receivers still to come; goes with its delivery |
  * | `fanout-due/<at>/<msg>` | {id} | when another process takes over, moved on by whoever works on it |
  */
-import { DueIndex, type MaintenanceJob } from "@mcp-swarm/coordination";
 import { IDEMPOTENCY_TTL_MS } from "@mcp-swarm/core";
 import { ordered, type Store, segment, type Transaction } from "@mcp-swarm/store";
+import { DueIndex, type MaintenanceJob } from "../due.ts";
 import type { InboxRoom } from "./inbox-room.ts";
-import { deliver, deliveryKey, messageKey } from "./message-layer.ts";
+import { deliveryKey, messageKey } from "./message-keys.ts";
+import { deliver } from "./message-layer.ts";
 import type { MessageRecord } from "./message-record.ts";
 
 /** Receivers of one transaction: with at most six rows each, an engine locks them one by one. */

@@ -6,7 +6,8 @@
  */
 import { SwarmError } from "@mcp-swarm/core";
 import { segment, type Transaction } from "@mcp-swarm/store";
-import { lifeOf, messageKey } from "./message-layer.ts";
+import { messageKey } from "./message-keys.ts";
+import { lifeOf } from "./message-layer.ts";
 import { type Delivery, HOPS_MAX, type MessageRecord, rootOf } from "./message-record.ts";
 
 const heardKey = (agentId: string, thread: string): string => `heard/${segment(rootOf(agentId))}/${segment(thread)}`;

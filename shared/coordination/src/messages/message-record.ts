@@ -1,7 +1,5 @@
 /** What a message is, and what is known of its way to one receiver. */
-import type { MessageRecord } from "@mcp-swarm/coordination/messages";
-
-export type { Audience, MessageRecord } from "@mcp-swarm/coordination/messages";
+import type { Json } from "@mcp-swarm/core";
 
 /** Largest payload, in bytes of JSON; longer things belong in a file or in shared state, which a message names. */
 export const PAYLOAD_BYTES_MAX = 262_144;
@@ -27,6 +25,42 @@ export const MESSAGE_TYPES = [
   "coordination_request",
   "error_notification",
 ] as const;
+
+/** Whom a message was sent to: one agent, or all that something is said of. */
+export type Audience = {
+  readonly kind: "agent" | "all" | "type" | "capability" | "topic" | "workflow" | "vote";
+  /** The agent, type, capability, topic, workflow or vote; absent for `all`. */
+  readonly name?: string;
+};
+
+/** Written once, never changed. `from`, `verified`, `sentAt`, `order` and `hops` are the server's alone. */
+export type MessageRecord = {
+  readonly id: string;
+  readonly from: string;
+  /** Whether a credential proved the sender's name. */
+  readonly verified: boolean;
+  readonly sentAt: number;
+  /** Its place among messages of one priority; rises from each message of a sender to the next. */
+  readonly order: string;
+  readonly audience: Audience;
+  readonly messageType: string;
+  readonly payload: Json;
+  readonly priority: number;
+  /** Of the thread; the message's own id when it begins one. */
+  readonly correlationId: string;
+  /** The message that this one answers. */
+  readonly replyTo?: string;
+  /** How many messages led to this one. */
+  readonly hops: number;
+  /** Not delivered before. */
+  readonly notBefore?: number;
+  /** The sender's own end of it: from then on nobody gets it. */
+  readonly expiresAt?: number;
+  /** By when the sender asks for an acknowledgement. */
+  readonly ackDueAt?: number;
+  /** When the message and all that is known of it is forgotten; `expiresAt` where there is one. */
+  readonly keptUntil: number;
+};
 
 /**
  * `ready`: the next reader gets it. `delayed`: it becomes ready at `dueAt`. `in_flight`: somebody has it and may acknowledge it
