@@ -26,6 +26,12 @@ export function checkAgentId(text: string): string {
   });
 }
 
+/** The agent that an id belongs to, which is who is enrolled and holds keys: `build-7` of `build-7/reviewer`. */
+export function rootAgent(agentId: string): string {
+  const slash = agentId.indexOf("/");
+  return slash < 0 ? agentId : agentId.slice(0, slash);
+}
+
 /**
  * The agent a call speaks for: the caller, or one of its children when `workerId` names one. A bare name means a child:
  * `reviewer` said by `build-7` is `build-7/reviewer`.
