@@ -1,3 +1,5 @@
+export { API_KEY_TTL_MS_DEFAULT, API_KEY_TTL_MS_MAX, ApiKeys, type ListedApiKey, type NewApiKey } from "./api-key.ts";
+export { ASSERTION_LIFETIME_MS_MAX, type ProvenAssertion, useAssertion, verifyAssertion } from "./assertion.ts";
 export {
   BUNDLE_KEY,
   type Bundle,
@@ -20,3 +22,35 @@ export {
   secretOf,
   signJws,
 } from "./keys.ts";
+export {
+  type Expected,
+  type Opened,
+  type OpenedSecret,
+  type Opener,
+  open,
+  openSecret,
+  RECIPIENTS_MAX,
+  SEALED_AGE_MS_MAX,
+  SEALED_LENGTH_MAX,
+  type Sealed,
+  type Sealer,
+  seal,
+  sealSecret,
+  useSealed,
+} from "./sealed.ts";
+export {
+  AUDIENCE_LENGTH_MAX,
+  CLOCK_SKEW_MS,
+  checkScope,
+  type IssuedToken,
+  issueToken,
+  type Membership,
+  type ProvenToken,
+  rootOf,
+  SCOPE_LENGTH_MAX,
+  type Signer,
+  TOKEN_LENGTH_MAX,
+  TOKEN_LIFETIME_MS_MAX,
+  type TokenRequest,
+  verifyToken,
+} from "./token.ts";
