@@ -173,6 +173,8 @@ const definition: ServerDefinition<NotesServer> = {
   ],
   channel: {
     instructions: "Notes written for you arrive as they are written, in <channel> marks.",
+    operation: "note:read",
+    resource: ({ agentId }) => `notes/${agentId}`,
     open({ store }, { agentId }, push) {
       const prefix = ownerPrefix(agentId);
       let last: string | undefined;

@@ -4,8 +4,8 @@ import type { Caller } from "./caller.ts";
 
 /**
  * One call of one operation, as the domain sees it: who calls, and the way into the store. What every operation must have
- * in its own commit (the memory of an idempotency key; later the decision and the audit entry) happens inside `transact`,
- * so no tool and no domain file knows of it.
+ * in its own commit (the memory of an idempotency key, the decision, the audit entry) happens inside `transact`, so no tool
+ * and no domain file knows of it.
  */
 export interface Call {
   readonly caller: Caller;
@@ -18,7 +18,42 @@ export interface Call {
   transact<T extends Json>(plan: (tx: Transaction) => T, options?: TransactOptions): Promise<T>;
 }
 
-/** A call without an idempotency key: background work, tests. */
+/** What a call is made from. */
+export interface CallBase {
+  readonly store: Store;
+  readonly caller: Caller;
+  /** What a deciding transaction goes through; `store.transact` when absent. */
+  readonly transact?: Call["transact"];
+}
+
+/** A call without an idempotency key. */
+export function callOf({ store, caller, transact }: CallBase): Call {
+  return { caller, store, transact: transact ?? ((plan, options) => store.transact(plan, options)) };
+}
+
+/** A call of nobody in particular: background work, tests. */
 export function plainCall(store: Store, caller: Caller): Call {
-  return { caller, store, transact: (plan, options) => store.transact(plan, options) };
+  return callOf({ store, caller });
+}
+
+/** A transaction that remembers whether anything was written through it. */
+export function noticeWrites(tx: Transaction): { tx: Transaction; wrote: () => boolean } {
+  let wrote = false;
+  return {
+    wrote: () => wrote,
+    tx: {
+      now: tx.now,
+      get: (key) => tx.get(key),
+      scan: (range) => tx.scan(range),
+      pick: (range, share) => tx.pick(range, share),
+      put: (key, value, options) => {
+        wrote = true;
+        tx.put(key, value, options);
+      },
+      delete: (key) => {
+        wrote = true;
+        tx.delete(key);
+      },
+    },
+  };
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { assert, IDEMPOTENCY_TTL_MS, JSON_DEPTH_MAX, type Json, SwarmError } from "@mcp-swarm/core";
-import { type Store, segment, type Transaction } from "@mcp-swarm/store";
-import { type Call, plainCall } from "./call.ts";
+import { segment, type Transaction } from "@mcp-swarm/store";
+import { type Call, type CallBase, callOf, noticeWrites } from "./call.ts";
 import type { Caller } from "./caller.ts";
 
 /*
@@ -57,9 +57,10 @@ function canonical(value: Json, depth: number): string {
  * and of two concurrent repetitions one executes. A plan that wrote nothing is not recorded and may be tried again.
  * @throws SwarmError invalid_argument when the key was used for another call or is too long
  */
-export function onceCall(base: { store: Store; caller: Caller }, once: Once | undefined): Call {
+export function onceCall(base: CallBase, once: Once | undefined): Call {
   const { store, caller } = base;
-  if (!once) return plainCall(store, caller);
+  const inner = callOf(base);
+  if (!once) return inner;
   if (once.key.length === 0 || once.key.length > IDEMPOTENCY_KEY_MAX) {
     throw new SwarmError("invalid_argument", "The idempotencyKey has a wrong length.", {
       hint: `Use 1 to ${IDEMPOTENCY_KEY_MAX} characters.`,
@@ -72,7 +73,7 @@ export function onceCall(base: { store: Store; caller: Caller }, once: Once | un
     store,
     async transact<T extends Json>(plan: (tx: Transaction) => T, options: Parameters<Call["transact"]>[1] = {}): Promise<T> {
       assert(!decided, "an operation has one deciding transaction");
-      const { outcome, wrote } = await store.transact(
+      const { outcome, wrote } = await inner.transact(
         (tx) => {
           const known = tx.get(record)?.value as Recorded | undefined;
           if (known) {
@@ -91,27 +92,6 @@ export function onceCall(base: { store: Store; caller: Caller }, once: Once | un
       );
       decided = wrote;
       return outcome;
-    },
-  };
-}
-
-function noticeWrites(tx: Transaction): { tx: Transaction; wrote: () => boolean } {
-  let wrote = false;
-  return {
-    wrote: () => wrote,
-    tx: {
-      now: tx.now,
-      get: (key) => tx.get(key),
-      scan: (range) => tx.scan(range),
-      pick: (range, share) => tx.pick(range, share),
-      put: (key, value, options) => {
-        wrote = true;
-        tx.put(key, value, options);
-      },
-      delete: (key) => {
-        wrote = true;
-        tx.delete(key);
-      },
     },
   };
 }

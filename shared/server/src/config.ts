@@ -14,6 +14,14 @@ export interface Config {
   durability: "full" | "normal";
   /** The agent's id when the environment names it. */
   agentId: string | undefined;
+  /** The agent's own keys, and the root public key that it trusts. */
+  readonly keyFile: string | undefined;
+  /** The public key that signs who is a member and what is permitted; base64url. */
+  readonly rootKey: string | undefined;
+  /** Its private half: this process may change members and policies. Read when it is needed. */
+  readonly rootKeyFile: string | undefined;
+  /** The URL under which others reach this process over HTTP. */
+  readonly publicUrl: string | undefined;
   /** The host's own session, from which an agent id is derived when none is given. */
   hostSessionId: string | undefined;
   leaseMs: number;
@@ -21,6 +29,8 @@ export interface Config {
   retentionDays: number;
   /** Messages a minute that one agent may send. */
   messageRate: number;
+  /** Calls a minute that one agent may make of this process in a secured swarm. */
+  callRate: number;
   logLevel: (typeof LOG_LEVELS)[number];
   /** The work tree that relative paths are meant from. */
   projectFolder: string;
@@ -30,6 +40,10 @@ const LEASE_MS_DEFAULT = 15_000;
 const WORKER_SLOTS_DEFAULT = 5;
 const RETENTION_DAYS_DEFAULT = 30;
 const MESSAGE_RATE_DEFAULT = 6_000;
+const CALL_RATE_DEFAULT = 60_000;
+/** Longest path and URL, in characters. */
+const PATH_MAX = 4_096;
+const URL_MAX = 2_000;
 
 const whole = (min: number, max: number, otherwise: number) => z.coerce.number().int().min(min).max(max).default(otherwise);
 
@@ -37,10 +51,18 @@ const environment = z.object({
   SWARM_STORE: z.string().max(2_000).optional(),
   SWARM_DURABILITY: z.enum(["full", "normal"]).default("full"),
   SWARM_AGENT: z.string().optional(),
+  SWARM_KEY_FILE: z.string().max(PATH_MAX).optional(),
+  SWARM_ROOT_KEY: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{43}$/, "Not a root public key: 43 characters of base64url, as mcp-swarm-security init printed it.")
+    .optional(),
+  SWARM_ROOT_KEY_FILE: z.string().max(PATH_MAX).optional(),
+  SWARM_PUBLIC_URL: z.httpUrl().max(URL_MAX).optional(),
   SWARM_LEASE_MS: whole(1_000, 3_600_000, LEASE_MS_DEFAULT),
   SWARM_WORKER_SLOTS: whole(1, 1_000, WORKER_SLOTS_DEFAULT),
   SWARM_RETENTION_DAYS: whole(0, 36_500, RETENTION_DAYS_DEFAULT),
   SWARM_MESSAGE_RATE: whole(1, 1_000_000, MESSAGE_RATE_DEFAULT),
+  SWARM_CALL_RATE: whole(1, 100_000_000, CALL_RATE_DEFAULT),
   SWARM_LOG: z.enum(LOG_LEVELS).default("warn"),
   CLAUDE_CODE_SESSION_ID: z.string().optional(),
   CLAUDE_PROJECT_DIR: z.string().optional(),
@@ -69,11 +91,16 @@ export function readConfig(env: NodeJS.ProcessEnv, cwd: string): Config {
     },
     durability: values.SWARM_DURABILITY,
     agentId: values.SWARM_AGENT === undefined ? undefined : checkAgentId(values.SWARM_AGENT),
+    keyFile: values.SWARM_KEY_FILE === undefined ? undefined : resolve(cwd, values.SWARM_KEY_FILE),
+    rootKey: values.SWARM_ROOT_KEY,
+    rootKeyFile: values.SWARM_ROOT_KEY_FILE === undefined ? undefined : resolve(cwd, values.SWARM_ROOT_KEY_FILE),
+    publicUrl: values.SWARM_PUBLIC_URL,
     hostSessionId: values.CLAUDE_CODE_SESSION_ID,
     leaseMs: values.SWARM_LEASE_MS,
     workerSlots: values.SWARM_WORKER_SLOTS,
     retentionDays: values.SWARM_RETENTION_DAYS,
     messageRate: values.SWARM_MESSAGE_RATE,
+    callRate: values.SWARM_CALL_RATE,
     logLevel: values.SWARM_LOG,
     projectFolder,
   };

@@ -32,7 +32,11 @@ export interface Domain {
 export interface Channel<D> {
   /** What the model reads about it, behind the server's own instructions; both together stay under 2 KB. */
   readonly instructions: string;
-  /** Called when the session is ready; disposed when the connection ends. */
+  /** What a policy permits or forbids: what the session is shown is read by its agent. */
+  readonly operation: string;
+  /** What the operation acts on, for example `inbox/build-7`. */
+  resource(caller: Caller): string;
+  /** Called when the session is ready; disposed when the connection ends, or when its agent is no longer let in. */
   open(domain: D, caller: Caller, push: Push): Disposable;
 }
 

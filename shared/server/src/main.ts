@@ -1,7 +1,7 @@
-import { SwarmError, systemRandom } from "@mcp-swarm/core";
-import { deriveAgentId } from "@mcp-swarm/identity";
+import { SwarmError } from "@mcp-swarm/core";
 import { type Config, readConfig } from "./config.ts";
 import type { Domain, ServerDefinition } from "./definition.ts";
+import { hostAgent } from "./host-agent.ts";
 import { MountedServer, type Selection } from "./mount.ts";
 import { SwarmProcess } from "./process.ts";
 import { serveHost } from "./stdio.ts";
@@ -33,13 +33,9 @@ export async function runServer<D extends Domain>(definition: ServerDefinition<D
 
 async function serve<D extends Domain>(definition: ServerDefinition<D>, command: Command, config: Config): Promise<void> {
   if (command.http === undefined) {
-    const env = { SWARM_AGENT: config.agentId, CLAUDE_CODE_SESSION_ID: config.hostSessionId };
-    const swarm = new SwarmProcess(config, definition.name, () => caller().agentId);
-    const caller = once(() => ({
-      agentId: deriveAgentId({ env, random: systemRandom }),
-      verified: false,
-      processId: swarm.processId,
-    }));
+    const agent = hostAgent(config);
+    const swarm = new SwarmProcess(config, definition.name, () => agent().agentId);
+    const caller = () => ({ ...agent(), processId: swarm.processId });
     const mounted = mount(definition, swarm, command.selection);
     const host = serveHost(mounted, swarm, caller, command.channel ? { channel: true } : {});
     // the answers to the host's first questions come before the store is opened for the calls that follow
@@ -56,15 +52,6 @@ async function serve<D extends Domain>(definition: ServerDefinition<D>, command:
     await endOf();
     await closeWithin([() => serving.close(), () => mounted.close(), () => swarm.close()]);
   }
-}
-
-/** Makes what is asked for once, when it is first asked for. */
-function once<T extends object>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
 }
 
 function mount<D extends Domain>(definition: ServerDefinition<D>, swarm: SwarmProcess, selection: Selection): MountedServer {

@@ -1,5 +1,5 @@
 import { type JsonObject, SwarmError } from "@mcp-swarm/core";
-import { type Caller, fingerprintOf, onceCall } from "@mcp-swarm/identity";
+import { type Admission, type Caller, fingerprintOf } from "@mcp-swarm/identity";
 import { type CallToolResult, ProtocolError, ProtocolErrorCode, type Tool as ToolDefinition } from "@modelcontextprotocol/server";
 import * as z from "zod";
 import { answer, attributed, refusal } from "./answer.ts";
@@ -41,6 +41,8 @@ export class MountedServer<D extends Domain = Domain> {
   readonly #resources: readonly Resource<D>[];
   #mountedResources: Promise<MountedResources<D>> | undefined;
   #domain: Promise<D> | undefined;
+  /** The domain before, while it gives back what it held. */
+  #closing: Promise<void> = Promise.resolve();
   #list: { tools: ToolDefinition[] } | undefined;
   /** Tools that were called: from the second call on it pays that zod compiles their checks. */
   readonly #called = new Set<string>();
@@ -61,22 +63,41 @@ export class MountedServer<D extends Domain = Domain> {
       if (selection.readOnly && !tool.effects.readOnly) continue;
       this.#tools.set(tool.name, tool);
     }
+    process.whenShutOut(() => this.#closeDomain());
     this.#resources = (definition.resources ?? []).filter(({ toolset }) => selection.toolsets?.includes(toolset) ?? true);
   }
 
-  /** The domain, opened by whoever first needs it. */
+  /**
+   * The domain, opened by whoever first needs it, and anew after this process was shut out for a while.
+   * @throws SwarmError what opening the store does; unauthenticated, permission_denied, failed_precondition while this process is shut out
+   */
   domain(): Promise<D> {
     if (!this.#domain) {
-      const { config, clock, random, log, processId } = this.#process;
-      const opening = this.#process
-        .ground()
-        .then(({ store, presence }) => this.definition.open({ store, presence, config, clock, random, log, processId }));
+      const opening = this.#closing.then(() => this.#openDomain());
       this.#domain = opening;
       opening.catch(() => {
-        this.#domain = undefined; // the caller reads why; the next call tries again
+        if (this.#domain === opening) this.#domain = undefined; // the caller reads why; the next call tries again
       });
     }
     return this.#domain;
+  }
+
+  async #openDomain(): Promise<D> {
+    const { config, clock, random, log, processId } = this.#process;
+    const { store, presence, guard } = await this.#process.ground();
+    guard.checkProcess();
+    return await this.definition.open({ store, presence, config, clock, random, log, processId });
+  }
+
+  #closeDomain(): Promise<void> {
+    const domain = this.#domain;
+    this.#domain = undefined;
+    const closed = this.#closing.then(async () => {
+      const opened = await domain?.catch(() => undefined); // one that never opened holds nothing
+      await opened?.close();
+    });
+    this.#closing = closed.catch(() => {}); // whoever asked for it is told
+    return closed;
   }
 
   get hasResources(): boolean {
@@ -125,22 +146,43 @@ export class MountedServer<D extends Domain = Domain> {
         hint: "Give the host a header Swarm-Agent with a name of its own for this agent.",
       });
     }
-    const domain = await this.domain();
-    const { store, presence } = await this.#process.ground();
-    if (caller.agentId !== ANONYMOUS) await presence.touch(caller);
+    const { presence, guard } = await this.#process.ground();
     const once =
       typeof idempotencyKey === "string" ? { key: idempotencyKey, fingerprint: fingerprintOf(tool.name, input) } : undefined;
-    const call = onceCall({ store, caller }, once);
-    const { signal, progress, sample } = origin;
-    const sampling = sample && tool.effects.readOnly ? { sample } : {};
-    const output = await tool.handle(domain, input, { call, caller, signal, progress, ...sampling });
+    const { name, operation } = tool;
+    const admission = await guard.admit(
+      caller,
+      { operation, resource: tool.resource(input), arguments: input, tool: name },
+      once,
+    );
+    const output = await settled(admission, async () => {
+      const domain = await this.domain();
+      if (caller.agentId !== ANONYMOUS) await presence.touch(caller);
+      const { call, ended } = admission;
+      const { progress, sample } = origin;
+      const signal = ended ? AbortSignal.any([origin.signal, ended]) : origin.signal;
+      const sampling = sample && tool.effects.readOnly ? { sample } : {};
+      return await tool.handle(domain, input, { call, caller, signal, progress, ...sampling });
+    });
     return answer(tool.output.parse(attributed(output, tool.untrusted, caller), checks) as JsonObject);
   }
 
   async close(): Promise<void> {
-    const domain = await this.#domain?.catch(() => undefined); // one that never opened holds nothing
-    await domain?.close();
+    await this.#closeDomain();
   }
+}
+
+/** Runs what was let in, and writes down what became of it before anybody is told. */
+export async function settled<T>(admission: Admission, run: () => Promise<T>): Promise<T> {
+  let result: T;
+  try {
+    result = await run();
+  } catch (error) {
+    await admission.settle(error);
+    throw error;
+  }
+  await admission.settle();
+  return result;
 }
 
 /** The name of an HTTP caller that gave none; it may read. */

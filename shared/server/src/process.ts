@@ -1,14 +1,15 @@
 import { SQL_VIEW_NAMES, SQL_VIEWS_VERSION } from "@mcp-swarm/coordination";
 import { type Clock, newId, type Random, SwarmError, systemClock, systemRandom } from "@mcp-swarm/core";
-import { Presence } from "@mcp-swarm/identity";
+import { type Guard, OpenGuard, Presence } from "@mcp-swarm/identity";
 import { openStore, type Store } from "@mcp-swarm/store";
 import type { Config } from "./config.ts";
 import { type Log, openLog } from "./log.ts";
 
-/** The store, and the presence of this process's agents in it. */
+/** The store, the presence of this process's agents in it, and what every call passes. */
 export interface Ground {
   readonly store: Store;
   readonly presence: Presence;
+  readonly guard: Guard;
 }
 
 /**
@@ -23,6 +24,11 @@ export class SwarmProcess {
   readonly #agentId: (() => string) | undefined;
   #processId: string | undefined;
   #ground: Promise<Ground> | undefined;
+  /** What gives back what this process holds when it is shut out; in the order in which it is run. */
+  readonly #givesBack = new Set<() => Promise<void>>();
+  /** The last of the steps that follow a change of standing; they never run side by side. */
+  #following: Promise<void> = Promise.resolve();
+  #shutOut = false;
   #closed = false;
 
   /** `agentId` names the agent whose host started this process, when the store is opened; over HTTP there is none. */
@@ -61,30 +67,90 @@ export class SwarmProcess {
         onError: (error) => this.log.warn({ err: error }, "The SQL views could not be made; everything else works"),
       },
     });
-    const presence = new Presence({
-      store,
-      clock: this.clock,
-      processId: this.processId,
-      leaseMs: this.config.leaseMs,
-      onError: (error) => this.log.warn({ err: error }, "The presence of this process was not renewed"),
-    });
+    let guard: Guard | undefined;
     try {
-      if (this.#agentId) await presence.announce({ agentId: this.#agentId(), processId: this.processId });
+      guard = await this.#openGuard(store);
+      const presence = new Presence({
+        store,
+        clock: this.clock,
+        processId: this.processId,
+        leaseMs: this.config.leaseMs,
+        onError: (error) => this.log.warn({ err: error }, "The presence of this process was not renewed"),
+      });
+      const ground = { store, presence, guard };
+      guard.onChange(() => void this.#follow(ground).catch((error) => this.#notFollowed(error)));
+      this.#shutOut = true; // until it is found that it is not
+      await this.#follow(ground);
+      return ground;
     } catch (error) {
+      await guard?.close();
       await store.close(); // the next call opens it anew
       throw error;
     }
-    return { store, presence };
+  }
+
+  async #openGuard(store: Store): Promise<Guard> {
+    const { clock } = this;
+    return await OpenGuard.open({
+      store,
+      clock,
+      onError: (error) => this.log.warn({ err: error }, "Whether the swarm is secured could not be looked up; it is tried again"),
+    });
+  }
+
+  /**
+   * Runs `giveBack` whenever this process is shut out of the swarm: others get what its agent held, and what goes on for the agent
+   * here ends. Calls that come later are let in or refused by the guard.
+   */
+  whenShutOut(giveBack: () => Promise<void>): void {
+    this.#givesBack.add(giveBack);
+  }
+
+  /** Does what a change of this process's standing asks for. */
+  #follow(ground: Ground): Promise<void> {
+    const followed = this.#following.then(() => this.#followNow(ground));
+    this.#following = followed.catch(() => {}); // whoever asked for it is told
+    return followed;
+  }
+
+  async #followNow({ guard, presence }: Ground): Promise<void> {
+    const refusal = refusalOf(guard);
+    const shutOut = refusal !== undefined;
+    if (shutOut === this.#shutOut || this.#closed) return;
+    if (!shutOut) {
+      if (this.#agentId) await presence.announce({ agentId: this.#agentId(), processId: this.processId });
+      this.#shutOut = false;
+      return;
+    }
+    this.#shutOut = true;
+    this.log.warn({ err: refusal }, "This process is shut out of the swarm; it gives back what it holds");
+    for (const giveBack of this.#givesBack) await giveBack().catch((error) => this.#notFollowed(error));
+    await presence.leave();
+  }
+
+  #notFollowed(error: unknown): void {
+    this.log.error({ err: error }, "Not all was given back; leases free the rest");
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     const ground = await this.#ground?.catch(() => undefined); // a failed opening was logged and holds nothing
     try {
+      await this.#following;
       await ground?.presence.leave();
+      await ground?.guard.close();
     } finally {
       await ground?.store.close();
       await this.log.flush();
     }
+  }
+}
+
+function refusalOf(guard: Guard): unknown {
+  try {
+    guard.checkProcess();
+    return undefined;
+  } catch (error) {
+    return error;
   }
 }

@@ -1,5 +1,5 @@
 import { type Clock, type JsonObject, SwarmError } from "@mcp-swarm/core";
-import { plainCall } from "@mcp-swarm/identity";
+import { type Call, type Operation, plainCall } from "@mcp-swarm/identity";
 import {
   type ListResourcesResult,
   type ListResourceTemplatesResult,
@@ -11,8 +11,9 @@ import {
   UriTemplate,
 } from "@modelcontextprotocol/server";
 import { ANSWER_BYTES_MAX, attributed, foreseen } from "./answer.ts";
+import { GuardedWatch } from "./guarded-watch.ts";
 import type { Log } from "./log.ts";
-import { ANONYMOUS, type Origin } from "./mount.ts";
+import { ANONYMOUS, type Origin, settled } from "./mount.ts";
 import type { Ground } from "./process.ts";
 import type { Resource, ResourceContext } from "./resource.ts";
 import { ResourceWatch } from "./resource-watch.ts";
@@ -31,6 +32,8 @@ type Reader = Pick<Origin, "caller" | "signal">;
 interface Found<D> {
   resource: Resource<D>;
   params: Record<string, string>;
+  /** What reading or watching it is, for the guard. */
+  operation: Operation;
 }
 
 /** The resources of one server in one process. */
@@ -70,6 +73,8 @@ export class MountedResources<D> {
   async list(cursor: string | undefined, reader: Reader): Promise<ListResourcesResult> {
     let { index, after } = cursor === undefined ? { index: 0, after: undefined } : parseCursor(cursor, this.#resources.length);
     try {
+      const { guard } = await this.#ground();
+      guard.checkProcess();
       const { domain, context } = await this.#context(reader);
       for (; index < this.#resources.length; index += 1, after = undefined) {
         const mounted = this.#resources[index];
@@ -102,16 +107,26 @@ export class MountedResources<D> {
     });
     if (template.variableNames.length === 0) return { resources: [shown(uriTemplate, {})] };
     if (!resource.list) return { resources: [] };
+    const { guard } = await this.#ground();
+    const { caller } = context;
+    await guard.admitList(caller, { operation: resource.operation, tool: name });
     const page = await resource.list(domain, context, { limit: LIST_MAX, ...(after === undefined ? {} : { after }) });
-    const resources = page.resources.slice(0, LIST_MAX).map((of) => shown(template.expand({ ...of.params }), of));
+    const resources = page.resources
+      .slice(0, LIST_MAX)
+      .filter(({ params }) => guard.stillAdmits(caller, operationOn(resource, params)))
+      .map((of) => shown(template.expand({ ...of.params }), of));
     return page.next === undefined ? { resources } : { resources, next: page.next };
   }
 
   async read(uri: string, reader: Reader): Promise<ReadResourceResult> {
-    const { resource, params } = this.#find(uri);
+    const { resource, params, operation } = this.#find(uri);
     try {
-      const { domain, context } = await this.#context(reader);
-      const value = await resource.read(domain, params, context);
+      const { guard } = await this.#ground();
+      const admission = await guard.admit(reader.caller, operation);
+      const value = await settled(admission, async () => {
+        const { domain, context } = await this.#context(reader, admission.call);
+        return await resource.read(domain, params, context);
+      });
       const text = JSON.stringify(attributed(value, resource.untrusted, reader.caller));
       if (Buffer.byteLength(text) > ANSWER_BYTES_MAX) {
         throw new SwarmError("limit_exceeded", "The resource is longer than a model can read at once.", {
@@ -130,19 +145,32 @@ export class MountedResources<D> {
    * @throws ProtocolError when there is no such resource or the reader may not watch it
    */
   async watch(uri: string, reader: Reader, onChange: () => void): Promise<Disposable> {
-    const { resource, params } = this.#find(uri);
+    const { resource, params, operation } = this.#find(uri);
     try {
-      const { domain, context } = await this.#context(reader);
-      const { store } = await this.#ground();
+      const { store, guard } = await this.#ground();
       const onError = (error: unknown) =>
         this.#log.warn({ err: error, resource: resource.name }, "A resource could not be watched");
-      return await ResourceWatch.open({
-        store,
+      const open = async () => {
+        const admission = await guard.admit(reader.caller, operation);
+        return await settled(admission, async () => {
+          const { domain, context } = await this.#context(reader, admission.call);
+          const watching = resource.watch(domain, params, context);
+          return await ResourceWatch.open({ store, clock: this.#clock, watching, onChange: tell, onError });
+        });
+      };
+      const watch = new GuardedWatch({
+        guard,
         clock: this.#clock,
-        watching: resource.watch(domain, params, context),
-        onChange,
+        admitted: () => guard.stillAdmits(reader.caller, operation),
+        open,
+        onReopened: onChange,
         onError,
       });
+      const tell = () => {
+        if (watch.check()) onChange();
+      };
+      await watch.open();
+      return watch;
     } catch (error) {
       throw this.#refusal(error, resource.name, uri);
     }
@@ -161,16 +189,16 @@ export class MountedResources<D> {
     for (const { resource, template } of this.#resources) {
       const matched = template.match(uri);
       const params = matched && decoded(matched);
-      if (params) return { resource, params };
+      if (params) return { resource, params, operation: operationOn(resource, params) };
     }
     return undefined;
   }
 
-  async #context({ caller, signal }: Reader): Promise<{ domain: D; context: ResourceContext }> {
+  async #context({ caller, signal }: Reader, call?: Call): Promise<{ domain: D; context: ResourceContext }> {
     const domain = await this.#domain();
     const { store, presence } = await this.#ground();
     if (caller.agentId !== ANONYMOUS) await presence.touch(caller);
-    return { domain, context: { call: plainCall(store, caller), caller, signal } };
+    return { domain, context: { call: call ?? plainCall(store, caller), caller, signal } };
   }
 
   #refusal(error: unknown, what: string, uri?: string): ProtocolError {
@@ -181,6 +209,10 @@ export class MountedResources<D> {
     const protocolCode = code === "invalid_argument" ? ProtocolErrorCode.InvalidParams : ProtocolErrorCode.InternalError;
     return new ProtocolError(protocolCode, words, { code, message, hint, retryable });
   }
+}
+
+function operationOn<D>(resource: Resource<D>, params: Readonly<Record<string, string>>): Operation {
+  return { operation: resource.operation, resource: resource.resource(params), arguments: params, tool: resource.name };
 }
 
 /** Parameters as their owner wrote them; undefined when a part is nothing that anybody could mean. */

@@ -3,7 +3,8 @@ import type { Caller } from "@mcp-swarm/identity";
 import type { Server } from "@modelcontextprotocol/server";
 import { CHANNEL_EVENT_BYTES_MAX, type ChannelEvent } from "./channel.ts";
 import type { Channel, Domain } from "./definition.ts";
-import type { MountedServer } from "./mount.ts";
+import { GuardedWatch } from "./guarded-watch.ts";
+import { type MountedServer, settled } from "./mount.ts";
 import type { SwarmProcess } from "./process.ts";
 
 /** The host's own extension of the protocol: it reaches a session through a server of the 2025 protocol alone. */
@@ -18,25 +19,41 @@ export function openChannel<D extends Domain>(
   server: Server,
   { mounted, process, callerOf }: { mounted: MountedServer<D>; process: SwarmProcess; callerOf: () => Caller },
 ): Disposable {
-  let opened: Disposable | undefined;
+  let watch: GuardedWatch | undefined;
   let retry: Disposable | undefined;
   let over = false;
-  const open = async () => {
+  const onError = (error: unknown) => process.log.warn({ err: error }, "The channel did not open; it is tried again");
+  const begin = async () => {
     try {
-      const domain = await mounted.domain();
-      if (over || opened) return;
-      opened = channel.open(domain, callerOf(), (event) => push(server, event));
+      const { guard } = await process.ground();
+      if (over) return;
+      const caller = callerOf();
+      const operation = { operation: channel.operation, resource: channel.resource(caller), tool: "channel" };
+      const told = async (event: ChannelEvent) => {
+        if (watch?.check()) await push(server, event);
+      };
+      watch = new GuardedWatch({
+        guard,
+        clock: process.clock,
+        admitted: () => guard.stillAdmits(caller, operation),
+        open: async () => {
+          const admission = await guard.admit(caller, operation);
+          return await settled(admission, async () => channel.open(await mounted.domain(), caller, told));
+        },
+        onError,
+      });
+      await watch.begin();
     } catch (error) {
-      process.log.warn({ err: error }, "The channel did not open; it is tried again");
-      if (!over) retry = process.clock.timer(RETRY_MS, () => void open());
+      onError(error);
+      if (!over) retry = process.clock.timer(RETRY_MS, () => void begin());
     }
   };
-  void open();
+  void begin();
   return {
     [Symbol.dispose]: () => {
       over = true;
       retry?.[Symbol.dispose]();
-      opened?.[Symbol.dispose]();
+      watch?.[Symbol.dispose]();
     },
   };
 }
