@@ -54,3 +54,13 @@ export {
   type TokenRequest,
   verifyToken,
 } from "./token.ts";
+export {
+  type Principal,
+  type SelfStatus,
+  SIGNED_LENGTH_MAX,
+  TRUST_AGE_MS_MAX,
+  TRUST_ROUND_MS,
+  Trust,
+  type TrustOptions,
+} from "./trust.ts";
+export { fileVersionMemory, type VersionMemory } from "./version-memory.ts";
