@@ -1,1 +1,6 @@
-export {};
+export { AuditLog, type AuditLogOptions, NOTE_KINDS_MAX, NOTE_WINDOW_MS } from "./audit-log.ts";
+export { copiesIn } from "./copies.ts";
+export { AUDIT_PREFIX, type AuditEntry, type AuditEvent, OUTCOMES, type Outcome, type Place } from "./entry.ts";
+export { type Append, LANES_MAX, type Transact } from "./lanes.ts";
+export { keyIdOf, type NoteSigner } from "./note.ts";
+export { CHECKPOINT_MS, CHECKPOINT_ROWS, UNCOVERED_MAX } from "./sealer.ts";
