@@ -70,6 +70,8 @@ export class Trust implements Signatures {
   #principals: ReadonlyMap<string, Principal> = new Map();
   /** Of the last round that found a good bundle. */
   #goodAt = 0;
+  /** Of the last round, whatever it found. */
+  #lookedAt = 0;
   #highestVersion: number;
   /** Why the last round found none. */
   #fault: string | undefined = "none was read yet";
@@ -132,6 +134,11 @@ export class Trust implements Signatures {
   get bundle(): Bundle {
     this.check();
     return this.#bundle as Bundle;
+  }
+
+  /** When the store was last looked at, by this process's clock, whatever was found there. */
+  get lookedAt(): number {
+    return this.#lookedAt;
   }
 
   get rootKey(): string {
@@ -244,6 +251,7 @@ export class Trust implements Signatures {
     if (this.#closed) return;
     const before = { fault: this.#fault, self: this.#self, status: this.selfStatus() };
     let changed = false;
+    this.#lookedAt = this.#options.clock.now();
     try {
       changed = await this.#readBundle(this.#options.clock.now());
       changed = (await this.#keys.readAgain(this.#self ? [this.#self.agentId] : [])) || changed;
