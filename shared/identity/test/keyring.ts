@@ -1,11 +1,12 @@
 /** A swarm's members and their keys in memory, for tests of what is checked against them. */
 import { SwarmError } from "@mcp-swarm/core";
 import type { ForgeryGround } from "../../../test/support/forgeries.ts";
+import { rootAgent } from "../src/caller.ts";
 import type { Signatures } from "../src/signatures.ts";
 import type { Bundle, Member } from "../src/trust/bundle.ts";
 import { proveJws, readJws } from "../src/trust/jws-strict.ts";
 import { type AgentKeys, generateKeyPair, publicKeysOf, signJws } from "../src/trust/keys.ts";
-import { type Membership, rootOf } from "../src/trust/token.ts";
+import type { Membership } from "../src/trust/token.ts";
 
 export function agentKeys(agentId: string): AgentKeys {
   return {
@@ -51,7 +52,7 @@ export class Keyring implements Membership {
     for (const { agentId, sign } of this.#keys.values()) {
       if (sign.kid !== kid) continue;
       const member = this.bundle.members[agentId];
-      return { agentId, issuer: member?.issuer === true, inForce: member?.revokedAt === undefined };
+      return { agentId, sign: sign.publicKey, issuer: member?.issuer === true, inForce: member?.revokedAt === undefined };
     }
     return undefined;
   }
@@ -65,18 +66,17 @@ export class Keyring implements Membership {
   signaturesOf(self: AgentKeys | undefined): Signatures {
     return {
       sign: async (agentId, type, payload) =>
-        self && rootOf(agentId) === self.agentId
+        self && rootAgent(agentId) === self.agentId
           ? await signJws(self.sign, `mcp-swarm-${type}+jws`, { agentId, payload })
           : undefined,
       verify: async (type, jws) => {
         const unproven = readJws(jws, { types: [`mcp-swarm-${type}+jws`], lengthMax: 1_000_000 });
         const signer = unproven.kid === undefined ? undefined : await this.signerOf(unproven.kid);
-        const keys = signer?.inForce ? await this.keysOf(signer.agentId) : undefined;
         const { agentId, payload } = unproven.payload;
-        if (!signer || !keys || typeof agentId !== "string" || rootOf(agentId) !== signer.agentId) {
+        if (!signer?.inForce || typeof agentId !== "string" || rootAgent(agentId) !== signer.agentId) {
           throw new SwarmError("unauthenticated", "Signed by nobody in force.");
         }
-        await proveJws(unproven, keys.sign);
+        await proveJws(unproven, signer.sign);
         return { agentId, kid: unproven.kid ?? "", payload: payload as Record<string, never> };
       },
     };

@@ -6,10 +6,10 @@
 import { createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
 import { newId, type Random, SwarmError, systemRandom } from "@mcp-swarm/core";
 import { type KeyRange, prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
-import { checkAgentId } from "../caller.ts";
+import { checkAgentId, rootAgent } from "../caller.ts";
 import { decodeCanonical } from "./jws-strict.ts";
 import { secretOf } from "./keys.ts";
-import { type Membership, rootOf, type Signer } from "./token.ts";
+import type { Membership, Signer } from "./token.ts";
 
 /*
  * | key                   | value                                              | why                                    |
@@ -90,7 +90,7 @@ export class ApiKeys {
     const kept = Buffer.from(record?.mac ?? "", "base64url");
     const same = timingSafeEqual(expected, kept.length === expected.length ? kept : Buffer.alloc(expected.length));
     if (!record || !same || record.id !== id || record.expiresAt <= now) throw refused();
-    const member = membership.principal(rootOf(record.agentId));
+    const member = membership.principal(rootAgent(record.agentId));
     if (!member || member.revoked || member.quarantined) throw refused();
     return { agentId: record.agentId, id };
   }

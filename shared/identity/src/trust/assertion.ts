@@ -2,9 +2,9 @@
 import { createHash } from "node:crypto";
 import { SwarmError } from "@mcp-swarm/core";
 import type { Transaction } from "@mcp-swarm/store";
-import { checkAgentId } from "../caller.ts";
+import { checkAgentId, rootAgent } from "../caller.ts";
 import { type JwsRules, proveJws, readJws } from "./jws-strict.ts";
-import { CLOCK_SKEW_MS, type Membership, rootOf } from "./token.ts";
+import { CLOCK_SKEW_MS, type Membership } from "./token.ts";
 
 /*
  * | key        | value          | why                                                                |
@@ -43,13 +43,13 @@ export async function verifyAssertion(
   const { iss, sub, aud, jti, exp, iat, nbf } = unproven.payload;
   if (typeof sub !== "string" || iss !== sub) throw refused("its issuer and its subject are not one agent");
   const agentId = agentIdOf(sub);
-  const member = membership.principal(rootOf(agentId));
+  const member = membership.principal(rootAgent(agentId));
   if (!member || member.revoked || member.quarantined) throw refused("its agent is no member of this swarm in good standing");
   if (unproven.kid !== undefined) {
     const signer = await membership.signerOf(unproven.kid);
-    if (!signer?.inForce || signer.agentId !== rootOf(agentId)) throw refused("its key is not its agent's");
+    if (!signer?.inForce || signer.agentId !== rootAgent(agentId)) throw refused("its key is not its agent's");
   }
-  const keys = await membership.keysOf(rootOf(agentId));
+  const keys = await membership.keysOf(rootAgent(agentId));
   if (!keys) throw refused("its agent has no key in force");
   await proveJws(unproven, keys.sign);
   if (typeof aud !== "string" || !audiences.includes(aud)) throw refused("it is for another issuer");
@@ -59,7 +59,7 @@ export async function verifyAssertion(
   if (Math.max(iat, nbf ?? iat) * 1000 > now + CLOCK_SKEW_MS) throw refused("it is not valid yet");
   if ((exp - iat) * 1000 > ASSERTION_LIFETIME_MS_MAX || exp <= iat) throw refused("it lives longer than an assertion may");
   const hash = createHash("sha256")
-    .update(`${rootOf(agentId)}\0${jti}`)
+    .update(`${rootAgent(agentId)}\0${jti}`)
     .digest("hex");
   return { agentId, key: `jti/${hash}`, expiresAt: exp * 1000 };
 }

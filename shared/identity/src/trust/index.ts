@@ -46,7 +46,6 @@ export {
   issueToken,
   type Membership,
   type ProvenToken,
-  rootOf,
   SCOPE_LENGTH_MAX,
   type Signer,
   TOKEN_LENGTH_MAX,

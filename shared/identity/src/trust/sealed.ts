@@ -8,12 +8,12 @@ import { createHash } from "node:crypto";
 import { type Json, type JsonObject, SwarmError } from "@mcp-swarm/core";
 import { segment, type Transaction } from "@mcp-swarm/store";
 import { GeneralEncrypt, type GeneralJWE, generalDecrypt, importJWK, type JWK } from "jose";
-import { checkAgentId } from "../caller.ts";
+import { checkAgentId, rootAgent } from "../caller.ts";
 import type { Signatures } from "../signatures.ts";
 import type { PublicKeys } from "./bundle.ts";
 import { decodeCanonical, strictJson } from "./jws-strict.ts";
 import { type KeyPair, kidOfEncryption, publicJwk } from "./keys.ts";
-import { CLOCK_SKEW_MS, rootOf } from "./token.ts";
+import { CLOCK_SKEW_MS } from "./token.ts";
 
 /*
  * | key                     | value          | why                                                          |
@@ -98,7 +98,7 @@ export async function seal(
     });
   }
   const keys = new Map<string, string>();
-  for (const agentId of new Set(receivers.map((receiver) => rootOf(checkAgentId(receiver))))) {
+  for (const agentId of new Set(receivers.map((receiver) => rootAgent(checkAgentId(receiver))))) {
     const known = await keysOf(agentId);
     if (!known) {
       throw new SwarmError("not_found", `No key of ${agentId} is known.`, {
@@ -131,7 +131,7 @@ export async function open(text: string, { agentId, decryptionKeys, signatures }
   const signed = await signatures.verify(sealedType(expected.type), jws, expected.whenever ? { whenever: true } : {});
   const { from, to, jti, iat, payload } = said(signed.payload);
   if (from !== signed.agentId) throw refused("who signed it is not who it says it is from");
-  if (!to.some((receiver) => rootOf(receiver) === rootOf(agentId))) throw refused("it was not said to you");
+  if (!to.some((receiver) => rootAgent(receiver) === rootAgent(agentId))) throw refused("it was not said to you");
   if (expected.from !== undefined && from !== expected.from) throw refused("it is from another agent than it seems");
   if (expected.jti !== undefined && jti !== expected.jti) throw refused("it was sealed as another message");
   return { from, to, jti, iat, payload };
@@ -148,7 +148,7 @@ export function useSealed(tx: Pick<Transaction, "now" | "get" | "put">, agentId:
   const hash = createHash("sha256")
     .update(JSON.stringify([from, jti]))
     .digest("hex");
-  const key = `sealed/${segment(rootOf(agentId))}/${hash}`;
+  const key = `sealed/${segment(rootAgent(agentId))}/${hash}`;
   if (tx.get(key)) throw refused("you have opened it before, so this is a replay");
   tx.put(key, {}, { ttlMs: leftMs + 2 * CLOCK_SKEW_MS });
 }

@@ -3,7 +3,7 @@
  * against the signed bundle. An agent's own key signs for the agent and its subagents; a key of an issuer for anyone.
  */
 import { type JsonObject, newId, type Random, SwarmError, systemRandom } from "@mcp-swarm/core";
-import { checkAgentId } from "../caller.ts";
+import { checkAgentId, rootAgent } from "../caller.ts";
 import type { Bundle, PublicKeys } from "./bundle.ts";
 import { type JwsRules, proveJws, readJws } from "./jws-strict.ts";
 import { type AgentKeys, signJws } from "./keys.ts";
@@ -30,8 +30,12 @@ export interface Membership {
   check(): void;
   readonly bundle: Bundle;
   principal(agentId: string): { readonly revoked: boolean; readonly quarantined: boolean } | undefined;
-  /** Whose key this is; undefined when it is nobody's. */
-  signerOf(kid: string): Promise<{ readonly agentId: string; readonly issuer: boolean; readonly inForce: boolean } | undefined>;
+  /** Whose signing key this is, with the key itself; undefined when it is nobody's. */
+  signerOf(
+    kid: string,
+  ): Promise<
+    { readonly agentId: string; readonly sign: string; readonly issuer: boolean; readonly inForce: boolean } | undefined
+  >;
   /** The keys of the agent that are in force. */
   keysOf(agentId: string): Promise<PublicKeys | undefined>;
 }
@@ -109,22 +113,14 @@ export async function verifyToken(
   const unproven = readJws(text, RULES);
   const signer = unproven.kid === undefined ? undefined : await membership.signerOf(unproven.kid);
   if (!signer?.inForce) throw refused("it is not signed by a key in force");
-  const keys = await membership.keysOf(signer.agentId);
-  if (!keys) throw refused("it is not signed by a key in force");
-  await proveJws(unproven, keys.sign);
+  await proveJws(unproven, signer.sign);
   const claims = claimsOf(unproven.payload);
   if (claims.iss !== signer.agentId) throw refused("its issuer is not who signed it");
-  if (!signer.issuer && rootOf(claims.sub) !== signer.agentId) throw refused("its signer may not speak for its subject");
+  if (!signer.issuer && rootAgent(claims.sub) !== signer.agentId) throw refused("its signer may not speak for its subject");
   if (claims.aud !== audience) throw refused("it is for another server");
   checkTimes(claims, now);
   checkInForce(claims, membership, signer.agentId);
   return { agentId: claims.sub, scope: claims.scope, jti: claims.jti, expiresAt: claims.exp * 1000 };
-}
-
-/** The member an agent id belongs to: `build-7` of `build-7/reviewer`. */
-export function rootOf(agentId: string): string {
-  const slash = agentId.indexOf("/");
-  return slash < 0 ? agentId : agentId.slice(0, slash);
 }
 
 /** @throws SwarmError invalid_argument */
@@ -172,7 +168,7 @@ function checkInForce({ sub, jti, epoch }: Claims, membership: Membership, signe
   const { bundle } = membership;
   if (epoch !== bundle.epoch) throw refused("it is of another epoch"); // a later one too: nobody knows it yet
   if (Object.hasOwn(bundle.revokedTokens, jti)) throw refused("it was revoked");
-  for (const agentId of [rootOf(sub), signer]) {
+  for (const agentId of [rootAgent(sub), signer]) {
     const principal = membership.principal(agentId);
     if (!principal || principal.revoked) throw refused("it speaks for no member of this swarm");
     if (principal.quarantined) throw refused("it speaks for a member in quarantine");
