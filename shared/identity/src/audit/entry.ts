@@ -23,8 +23,8 @@ const DETAILS_MAX = 256;
 const POLICY_IDS_MAX = 16;
 
 /**
- * `permit`, `deny`: what the policies decided of an operation. `authenticated`, `refused`: what became of a credential. `administered`:
- * members, keys, roles or policies were changed.
+ * `permit`, `deny`: what the policies decided of an operation. `refused`: it was permitted, and failed for another reason.
+ * `authenticated`: a credential proved a name. `administered`: members, keys, roles or policies were changed.
  */
 export const OUTCOMES = ["permit", "deny", "authenticated", "refused", "administered"] as const;
 export type Outcome = (typeof OUTCOMES)[number];
