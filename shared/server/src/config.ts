@@ -119,7 +119,12 @@ function defaultDatabase(folder: string): string {
       .replace(/[^a-z0-9]+/g, "-")
       .slice(0, 40) || "project";
   const unique = createHash("sha256").update(project).digest("hex").slice(0, 10);
-  return join(envPaths("mcp-swarm", { suffix: "" }).data, `${readable}-${unique}`, "swarm.db");
+  return join(dataFolder(), `${readable}-${unique}`, "swarm.db");
+}
+
+/** This user's folder for what the suite keeps. */
+export function dataFolder(): string {
+  return envPaths("mcp-swarm", { suffix: "" }).data;
 }
 
 /** The git directory all worktrees of a repository have in common (gitrepository-layout(5)), found without running git. */

@@ -6,6 +6,7 @@ import type { Push } from "./channel.ts";
 import type { Config } from "./config.ts";
 import type { Log } from "./log.ts";
 import type { Resource } from "./resource.ts";
+import type { Security } from "./security.ts";
 import type { Tool } from "./tool.ts";
 
 /** What a server's domain is made from. */
@@ -20,6 +21,8 @@ export interface Host {
   readonly processId: string;
   /** Undefined while the swarm is open: nothing can be proven there. */
   readonly signatures?: Signatures;
+  /** What this process trusts, lets in and writes down; undefined while the swarm is open. */
+  readonly security?: Security;
 }
 
 /** A domain at work in one process. */

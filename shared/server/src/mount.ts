@@ -84,9 +84,10 @@ export class MountedServer<D extends Domain = Domain> {
 
   async #openDomain(): Promise<D> {
     const { config, clock, random, log, processId } = this.#process;
-    const { store, presence, guard } = await this.#process.ground();
+    const { store, presence, guard, security } = await this.#process.ground();
     guard.checkProcess();
-    return await this.definition.open({ store, presence, config, clock, random, log, processId });
+    const secured = security ? { signatures: security.trust, security } : {};
+    return await this.definition.open({ store, presence, config, clock, random, log, processId, ...secured });
   }
 
   #closeDomain(): Promise<void> {

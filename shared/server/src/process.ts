@@ -4,12 +4,15 @@ import { type Guard, OpenGuard, Presence } from "@mcp-swarm/identity";
 import { openStore, type Store } from "@mcp-swarm/store";
 import type { Config } from "./config.ts";
 import { type Log, openLog } from "./log.ts";
+import type { Security } from "./security.ts";
 
 /** The store, the presence of this process's agents in it, and what every call passes. */
 export interface Ground {
   readonly store: Store;
   readonly presence: Presence;
   readonly guard: Guard;
+  /** Undefined while the swarm is open. */
+  readonly security?: Security;
 }
 
 /**
@@ -52,12 +55,15 @@ export class SwarmProcess {
     this.#ground = opening;
     opening.catch((error: unknown) => {
       this.#ground = undefined;
-      this.log.error({ err: error }, "The store did not open");
+      this.log.error({ err: error }, "The store, or what this process goes by, did not open");
     });
     return opening;
   }
 
   async #open(): Promise<Ground> {
+    const { keyFile, rootKey } = this.config;
+    const securing = keyFile === undefined && rootKey === undefined ? undefined : await import("./security.ts");
+    const pinned = await securing?.readPinned(this.config);
     const store = await openStore(this.config.storeUrl, {
       durability: this.config.durability,
       views: {
@@ -67,35 +73,35 @@ export class SwarmProcess {
         onError: (error) => this.log.warn({ err: error }, "The SQL views could not be made; everything else works"),
       },
     });
+    const { clock, random, log, processId } = this;
+    let security: Security | undefined;
     let guard: Guard | undefined;
     try {
-      guard = await this.#openGuard(store);
+      if (securing && pinned) security = await securing.openSecurity(pinned, { store, clock, random, log, processId });
+      guard = security?.guard ?? (await this.#openGuard(store));
       const presence = new Presence({
         store,
-        clock: this.clock,
-        processId: this.processId,
+        clock,
+        processId,
         leaseMs: this.config.leaseMs,
-        onError: (error) => this.log.warn({ err: error }, "The presence of this process was not renewed"),
+        onError: (error) => log.warn({ err: error }, "The presence of this process was not renewed"),
       });
-      const ground = { store, presence, guard };
+      const ground = { store, presence, guard, ...(security ? { security } : {}) };
       guard.onChange(() => void this.#follow(ground).catch((error) => this.#notFollowed(error)));
       this.#shutOut = true; // until it is found that it is not
       await this.#follow(ground);
       return ground;
     } catch (error) {
-      await guard?.close();
+      await closeGuard({ guard, security });
       await store.close(); // the next call opens it anew
       throw error;
     }
   }
 
   async #openGuard(store: Store): Promise<Guard> {
-    const { clock } = this;
-    return await OpenGuard.open({
-      store,
-      clock,
-      onError: (error) => this.log.warn({ err: error }, "Whether the swarm is secured could not be looked up; it is tried again"),
-    });
+    const onError = (error: unknown) =>
+      this.log.warn({ err: error }, "Whether the swarm is secured could not be looked up; it is tried again");
+    return await OpenGuard.open({ store, clock: this.clock, onError });
   }
 
   /**
@@ -138,12 +144,17 @@ export class SwarmProcess {
     try {
       await this.#following;
       await ground?.presence.leave();
-      await ground?.guard.close();
+      if (ground) await closeGuard(ground);
     } finally {
       await ground?.store.close();
       await this.log.flush();
     }
   }
+}
+
+async function closeGuard({ guard, security }: { guard?: Guard | undefined; security?: Security | undefined }): Promise<void> {
+  if (security) await (await import("./security.ts")).closeSecurity(security);
+  else await guard?.close();
 }
 
 function refusalOf(guard: Guard): unknown {

@@ -41,7 +41,6 @@ export interface SecuredGuardOptions {
   readonly clock: Clock;
   readonly trust: GuardTrust;
   readonly audit: GuardAudit;
-  readonly processId: string;
   /** Calls a minute that one agent, its subagents included, may make of this process. */
   readonly callRate: number;
 }
@@ -145,8 +144,8 @@ export class SecuredGuard implements Guard {
         } else if (failure instanceof Denial) {
           await audit.note(this.#event(caller, operation, "deny", failure));
         } else {
-          const reason = failure instanceof SwarmError ? failure.code : "failed";
-          await audit.note({ ...permit, outcome: "refused", reason });
+          // it was permitted; the reason says what became of it
+          await audit.note({ ...permit, reason: failure instanceof SwarmError ? failure.code : "failed" });
         }
       },
     };
@@ -244,7 +243,7 @@ export class SecuredGuard implements Guard {
   }
 
   #event(
-    { agentId, verified, processId }: Caller,
+    { agentId, verified }: Caller,
     { operation, resource, tool }: Operation,
     outcome: AuditEvent["outcome"],
     { reason, policyIds = [] }: { readonly reason: string; readonly policyIds?: readonly string[] },
@@ -252,7 +251,6 @@ export class SecuredGuard implements Guard {
     return {
       agentId: verified ? agentId : NOBODY,
       verified,
-      ...(processId === undefined ? {} : { processId }),
       operation,
       resource,
       outcome,

@@ -1,0 +1,318 @@
+import { SwarmError } from "@mcp-swarm/core";
+import type { Store } from "@mcp-swarm/store";
+import { beforeEach, describe, expect, test } from "vitest";
+import { verifies } from "../../../test/requirements.ts";
+import type { Caller, Operation } from "../src/index.ts";
+import type { Policy } from "../src/policy/index.ts";
+import { GuardedSwarm } from "./support/guarded-swarm.ts";
+
+const WORK: Policy = { id: "work", effect: "permit", roles: ["worker"], operations: ["task:*"] };
+const READING: Policy = { id: "reading", effect: "permit", roles: ["observer"], operations: ["*:read"] };
+
+const claim: Operation = { operation: "task:claim", resource: "task/a", arguments: {}, tool: "claim_task" };
+const read: Operation = { operation: "task:read", resource: "task/a", arguments: {}, tool: "get_task" };
+
+let swarm: GuardedSwarm;
+beforeEach(async () => {
+  swarm = new GuardedSwarm();
+  const members = {
+    ...swarm.member("ann", ["worker"]),
+    ...swarm.member("bob", ["observer"]),
+    ...swarm.member("gate", ["worker"], { issuer: true }),
+  };
+  await swarm.publish({ members, policies: [WORK, READING] });
+});
+
+const http = (agentId: string, verified = true): Caller => ({ agentId, verified, processId: undefined });
+const codeOf = (error: unknown) => (error instanceof SwarmError ? error.code : `not a SwarmError: ${error}`);
+const outcome = (promise: Promise<unknown>) => promise.then(() => "permitted", codeOf);
+
+describe("a call", () => {
+  test("that a policy permits commits together with its audit entry", async () => {
+    verifies("SEC-09");
+    const { guard, caller } = await swarm.process("ann");
+    const { call, settle } = await guard.admit(caller, claim);
+    expect(await swarm.audited()).toEqual([]);
+    let commits = 0;
+    const counted = swarm.store.watch("x/", () => {
+      commits += 1;
+    });
+    await call.transact((tx) => tx.put("x/1", 1) ?? null);
+    counted[Symbol.dispose]();
+    const [entry, ...more] = await swarm.audited();
+    expect(more).toEqual([]);
+    expect(entry).toMatchObject({
+      agentId: "ann",
+      verified: true,
+      operation: "task:claim",
+      resource: "task/a",
+      outcome: "permit",
+      reason: "permitted",
+      policyIds: ["work"],
+      tool: "claim_task",
+    });
+    expect(commits).toBe(1);
+    await settle();
+    expect(await swarm.audited()).toHaveLength(1);
+  });
+
+  test("whose transaction fails leaves neither its writes nor an entry that it was done", async () => {
+    const { guard, caller } = await swarm.process("ann");
+    const { call, settle } = await guard.admit(caller, claim);
+    const failure = await call
+      .transact((tx) => {
+        tx.put("x/1", 1);
+        throw new SwarmError("conflict", "Somebody else has it.");
+      })
+      .catch((error: unknown) => error);
+    expect(codeOf(failure)).toBe("conflict");
+    expect(await swarm.audited()).toEqual([]);
+    await settle(failure);
+    expect(await swarm.store.get("x/1")).toBeUndefined();
+    expect(await swarm.audited()).toMatchObject([{ operation: "task:claim", outcome: "permit", reason: "conflict" }]);
+  });
+
+  test("that only reads is written down before its answer leaves, and once for many alike", async () => {
+    const { guard, caller } = await swarm.process("bob");
+    for (let i = 0; i < 50; i++) await (await guard.admit(caller, read)).settle();
+    expect(await swarm.audited()).toMatchObject([{ agentId: "bob", operation: "task:read", outcome: "permit" }]);
+    await swarm.clock.advance(61_000);
+    expect(await swarm.audited()).toMatchObject([{}, { operation: "task:read", count: 49 }]);
+  });
+
+  test("that no policy permits is refused with what is missing and whom to ask, and written down before the refusal leaves", async () => {
+    verifies("SEC-05");
+    const { guard, caller } = await swarm.process("bob");
+    const refusal = await guard.admit(caller, claim).catch((error: unknown) => error);
+    expect(refusal).toMatchObject({
+      code: "permission_denied",
+      message: "No policy permits task:claim on task/a to bob (roles: observer).",
+      hint: expect.stringContaining("root key"),
+      retryable: false,
+    });
+    expect(await swarm.audited()).toMatchObject([
+      { agentId: "bob", operation: "task:claim", resource: "task/a", outcome: "deny", reason: "insufficient_permissions" },
+    ]);
+  });
+
+  test("repeated under its idempotency key is decided and written down like any other, and changes nothing more", async () => {
+    const { guard, caller, trust } = await swarm.process("ann");
+    const once = { key: "k", fingerprint: "f" };
+    const add = async () => {
+      const admission = await guard.admit(caller, claim, once);
+      const result = await admission.call.transact((tx) => {
+        const next = ((tx.get("x/n")?.value as number | undefined) ?? 0) + 1;
+        tx.put("x/n", next);
+        return next;
+      });
+      await admission.settle();
+      return result;
+    };
+    expect([await add(), await add(), await add()]).toEqual([1, 1, 1]);
+    expect(await swarm.audited()).toHaveLength(2); // the deed, and the first repetition; the second is counted
+    await swarm.publish({ policies: [READING] });
+    await swarm.round({ trust });
+    await expect(add()).rejects.toMatchObject({ code: "permission_denied" });
+  });
+
+  test("cannot be made while nothing can be written down", async () => {
+    verifies("SEC-09");
+    let down = false;
+    const failing = new Proxy(swarm.store, {
+      get(target, name) {
+        if (name === "transact" && down) return async () => Promise.reject(new SwarmError("unavailable", "The disk is full."));
+        const member: unknown = Reflect.get(target, name, target);
+        return typeof member === "function" ? member.bind(target) : member;
+      },
+    }) as Store;
+    const { guard, caller } = await swarm.process("bob", { store: failing });
+    down = true;
+    const { settle } = await guard.admit(caller, read);
+    await expect(settle()).rejects.toMatchObject({ code: "unavailable" });
+    await expect(guard.admit(caller, claim)).rejects.toMatchObject({ code: "unavailable" });
+  });
+});
+
+describe("a caller", () => {
+  test("is who its key or token proves, and nobody else", async () => {
+    verifies("SEC-05", "CORE-15");
+    const { guard, caller } = await swarm.process("ann");
+    expect(await outcome(guard.admit(caller, claim))).toBe("permitted");
+    expect(await outcome(guard.admit({ ...caller, agentId: "ann/reviewer" }, claim))).toBe("permitted");
+    expect(await outcome(guard.admit({ ...caller, agentId: "bob" }, read))).toBe("unauthenticated");
+    expect(await outcome(guard.admit({ ...caller, verified: false }, claim))).toBe("unauthenticated");
+    const gate = await swarm.process("gate");
+    expect(await outcome(gate.guard.admit(http("ann/reviewer"), claim))).toBe("permitted");
+    expect(await outcome(gate.guard.admit(http("ann", false), claim))).toBe("unauthenticated");
+    expect(await outcome(gate.guard.admit(http("eve"), read))).toBe("unauthenticated");
+  });
+
+  test("who proved nothing is not named in the audit log", async () => {
+    const { guard } = await swarm.process("gate");
+    await outcome(guard.admit(http("ann", false), claim));
+    expect(await swarm.audited()).toMatchObject([
+      { agentId: "nobody", verified: false, outcome: "deny", reason: "unauthenticated" },
+    ]);
+  });
+
+  test("does not escape a forbid under the name of a subagent", async () => {
+    await swarm.publish({ policies: [WORK, { id: "not-ann", effect: "forbid", agents: ["ann"], operations: ["task:claim"] }] });
+    const { guard, caller } = await swarm.process("ann");
+    expect(await outcome(guard.admit({ ...caller, agentId: "ann/reviewer" }, claim))).toBe("permission_denied");
+  });
+
+  test("whose key is no member's is told how to enrol", async () => {
+    const { guard, caller } = await swarm.process("eve");
+    await expect(guard.admit(caller, read)).rejects.toMatchObject({
+      code: "unauthenticated",
+      hint: expect.stringContaining("mcp-swarm-security enroll eve"),
+    });
+    expect(() => guard.checkProcess()).toThrow(SwarmError);
+  });
+
+  test("is refused from the next round on when it was revoked or put in quarantine, and let in again when that ended", async () => {
+    verifies("SEC-08");
+    const { guard, caller, trust } = await swarm.process("ann");
+    for (const change of [{ revokedAt: 1 }, { quarantinedAt: 1 }]) {
+      await swarm.publish({ members: swarm.member("ann", ["worker"], change) });
+      await swarm.round({ trust });
+      expect(await outcome(guard.admit(caller, claim))).toBe("permission_denied");
+      expect(() => guard.checkProcess()).toThrow(SwarmError);
+      await swarm.publish({ members: swarm.member("ann", ["worker"]) });
+      await swarm.round({ trust });
+      expect(await outcome(guard.admit(caller, claim))).toBe("permitted");
+    }
+  });
+
+  test("of another member is refused over HTTP while the server's own agent is in good standing", async () => {
+    const { guard, trust } = await swarm.process("gate");
+    await swarm.publish({ members: swarm.member("ann", ["worker"], { revokedAt: 1 }) });
+    await swarm.round({ trust });
+    expect(await outcome(guard.admit(http("ann"), claim))).toBe("permission_denied");
+    expect(await outcome(guard.admit(http("bob"), read))).toBe("permitted");
+    guard.checkProcess();
+  });
+});
+
+describe("a bundle", () => {
+  test("that is older, unsigned, someone else's or gone changes nothing for ten minutes, and then nothing is let in", async () => {
+    verifies("SEC-05");
+    const { guard, caller, trust } = await swarm.process("ann");
+    const [older] = [(await swarm.store.get("trust/bundle"))?.value as { jws: string }];
+    await swarm.publish({ policies: [WORK, READING, { id: "no-reset", effect: "forbid", operations: ["task:reset"] }] });
+    await swarm.round({ trust });
+    const reset = { ...claim, operation: "task:reset" };
+    const foreign = new GuardedSwarm();
+    foreign.bundle = { ...swarm.bundle, version: 90 };
+    await foreign.publish({ policies: [] });
+    const others = (await foreign.store.get("trust/bundle"))?.value as { jws: string };
+    for (const jws of [older?.jws, "no.jws.atall", others.jws, undefined]) {
+      await swarm.write(jws);
+      await swarm.clock.advance(10_000);
+      expect(await outcome(guard.admit(caller, claim))).toBe("permitted");
+      expect(await outcome(guard.admit(caller, reset))).toBe("permission_denied");
+      expect(trust.bundle.version).toBe(swarm.bundle.version);
+    }
+    await swarm.clock.advance(10 * 60_000);
+    expect(await outcome(guard.admit(caller, claim))).toBe("unavailable");
+  });
+
+  test("that a stopped process missed is read before anything is let in, whatever its timers do", async () => {
+    verifies("SEC-08");
+    const stopped = new GuardedSwarm();
+    await stopped.publish({ members: stopped.member("ann", ["worker"]), policies: [WORK] });
+    let skippedMs = 0;
+    const now = stopped.clock.now.bind(stopped.clock);
+    stopped.clock.now = () => now() + skippedMs;
+    const { guard, caller } = await stopped.process("ann");
+    const early = await guard.admit(caller, claim);
+    await stopped.publish({ members: stopped.member("ann", ["worker"], { revokedAt: 1 }) });
+    skippedMs = 60_000; // no timer has fired
+    expect(await outcome(early.call.transact((tx) => tx.put("x/1", 1) ?? null))).toBe("permission_denied");
+    expect(await outcome(guard.admit(caller, claim))).toBe("permission_denied");
+    expect(await stopped.store.get("x/1")).toBeUndefined();
+  });
+});
+
+describe("a call that waits", () => {
+  test("is ended by a revocation, and by a new forbid, and its transaction commits nothing", async () => {
+    verifies("SEC-08");
+    const { guard, caller, trust } = await swarm.process("ann");
+    const forbid: Policy = { id: "stop", effect: "forbid", operations: ["task:claim"] };
+    for (const change of [{ policies: [WORK, forbid] }, { members: swarm.member("ann", ["worker"], { revokedAt: 1 }) }]) {
+      await swarm.publish({ members: swarm.member("ann", ["worker"]), policies: [WORK] });
+      await swarm.round({ trust });
+      const admission = await guard.admit(caller, claim);
+      await swarm.publish(change);
+      expect(admission.ended?.aborted).toBe(false);
+      await swarm.round({ trust });
+      expect(admission.ended?.aborted).toBe(true);
+      const failure = await admission.call.transact((tx) => tx.put("x/1", 1) ?? null).catch((error: unknown) => error);
+      expect(codeOf(failure)).toBe("permission_denied");
+      await admission.settle(failure);
+      expect(await swarm.store.get("x/1")).toBeUndefined();
+    }
+    expect((await swarm.audited()).map(({ outcome }) => outcome)).toEqual(["deny", "deny"]);
+  });
+
+  test("and read meanwhile shows nothing once its caller was revoked", async () => {
+    const { guard, caller, trust } = await swarm.process("bob");
+    const { settle } = await guard.admit(caller, read);
+    await swarm.publish({ members: swarm.member("bob", ["observer"], { quarantinedAt: 1 }) });
+    await swarm.round({ trust });
+    await expect(settle()).rejects.toMatchObject({ code: "permission_denied" });
+  });
+
+  test("goes on when others were revoked", async () => {
+    const { guard, caller, trust } = await swarm.process("ann");
+    const admission = await guard.admit(caller, claim);
+    await swarm.publish({ members: swarm.member("bob", ["observer"], { revokedAt: 1 }) });
+    await swarm.round({ trust });
+    expect(admission.ended?.aborted).toBe(false);
+    await admission.call.transact((tx) => tx.put("x/1", 1) ?? null);
+    await admission.settle();
+  });
+});
+
+describe("rates", () => {
+  const rated: Policy = { ...WORK, id: "rated", when: { rate: { max: 3, perMs: 60_000 } } };
+
+  test("are counted for an agent and a policy in all its processes, and come in again", async () => {
+    verifies("SEC-12");
+    await swarm.publish({ policies: [rated] });
+    const [one, two] = [await swarm.process("ann"), await swarm.process("ann")];
+    const made: string[] = [];
+    for (const { guard, caller } of [one, two, one, two]) made.push(await outcome(guard.admit(caller, claim)));
+    expect(made).toEqual(["permitted", "permitted", "permitted", "limit_exceeded"]);
+    await swarm.clock.advance(20_000);
+    expect(await outcome(two.guard.admit(two.caller, claim))).toBe("permitted");
+    expect(await outcome(one.guard.admit(one.caller, claim))).toBe("limit_exceeded");
+  });
+
+  test("bound nobody whom another policy permits it without a rate", async () => {
+    await swarm.publish({ policies: [rated, WORK] });
+    const { guard, caller } = await swarm.process("ann");
+    for (let i = 0; i < 10; i++) expect(await outcome(guard.admit(caller, claim))).toBe("permitted");
+  });
+
+  test("of one policy that is used up leave those of another", async () => {
+    await swarm.publish({ policies: [rated, { ...rated, id: "more", when: { rate: { max: 2, perMs: 60_000 } } }] });
+    const { guard, caller } = await swarm.process("ann");
+    const made: string[] = [];
+    for (let i = 0; i < 6; i++) made.push(await outcome(guard.admit(caller, claim)));
+    expect(made.filter((each) => each === "permitted")).toHaveLength(5);
+  });
+
+  test("of a flood refuse what is too much, for that agent alone, and write it down twice and not a thousand times", async () => {
+    verifies("SEC-12");
+    const { guard } = await swarm.process("gate", { callRate: 100 });
+    const made: string[] = [];
+    for (let i = 0; i < 1_000; i++) made.push(await outcome(guard.admit(http("bob"), { ...claim, resource: `task/${i}` })));
+    expect(made.filter((each) => each === "permission_denied")).toHaveLength(100);
+    expect(made.filter((each) => each === "limit_exceeded")).toHaveLength(900);
+    expect(await outcome(guard.admit(http("ann"), claim))).toBe("permitted");
+    await swarm.clock.advance(61_000);
+    const flood = (await swarm.audited()).filter(({ reason }) => reason === "too_many_calls");
+    expect(flood).toMatchObject([{ agentId: "bob", operation: "*", resource: "*" }, { count: 899 }]);
+  });
+});
