@@ -11,6 +11,8 @@ export {
   signBundle,
   verifyBundle,
 } from "./bundle.ts";
+export { ENROLMENT_MS, parseEnrolmentToken, redeem } from "./enrolment.ts";
+export { findKeys, readKeyFile, writeKeyFile } from "./key-file.ts";
 export {
   type AgentKeys,
   generateKeyPair,
@@ -22,6 +24,15 @@ export {
   secretOf,
   signJws,
 } from "./keys.ts";
+export {
+  Administrator,
+  type AdministratorOptions,
+  type Enrolment,
+  type MemberTerms,
+  rotateOwn,
+  type Transact,
+} from "./membership.ts";
+export { PASSPHRASE_MAX, PASSPHRASE_MIN, readRootKeyFile, writeRootKeyFile } from "./root-key.ts";
 export {
   type Expected,
   type Opened,
