@@ -8,7 +8,8 @@ export const OPTIONS_MAX = 20;
 export const RUNOFF_OPTIONS_MAX = 12;
 /** Longest name of an option, in characters. */
 export const OPTION_MAX = 200;
-/** Largest weight of a voter; with 10,000 voters every sum and product below stays an exact integer. */
+/** Most voters of one vote, and the largest weight of each: together they keep every sum of a tally an exact integer. */
+export const VOTERS_MAX = 10_000;
 export const WEIGHT_MAX = 1_000_000;
 /** Scores run from 0 to this, as in STAR voting. */
 export const SCORE_MAX = 5;
@@ -85,7 +86,7 @@ export interface Ballot {
   /** Per mille, that the choice is right. Used by the opinion pools alone. */
   readonly confidence?: number | undefined;
   readonly modelFamily?: string | undefined;
-  /** Two different signed ballots of this voter are known: none of them counts. Byzantine votes alone. */
+  /** Two different signed ballots of this voter are known: it voted, and none of them counts. Needs no other member. */
   readonly equivocated?: boolean | undefined;
 }
 
