@@ -12,6 +12,9 @@ export interface Rate {
 /** Taken: the bucket to keep. Not taken: how long until there is enough again, and nothing to keep. */
 export type Take = { readonly taken: true; readonly bucket: Bucket } | { readonly taken: false; readonly waitMs: number };
 
+/** What is missing by rounding alone: who waited as told is let in. */
+const ROUNDING = 1e-6;
+
 /**
  * Takes `cost` from the bucket; no bucket is a full one, and more than a whole bucket takes all of it. Time that went back, as it
  * may between processes, brings nothing in.
@@ -20,6 +23,6 @@ export function takeRate(bucket: Bucket | undefined, now: number, { max, perMs }
   const at = Math.max(now, bucket?.at ?? 0);
   const left = bucket ? Math.min(max, bucket.left + ((at - bucket.at) * max) / perMs) : max;
   const price = Math.min(cost, max);
-  if (left >= price) return { taken: true, bucket: { left: left - price, at } };
+  if (left >= price - ROUNDING) return { taken: true, bucket: { left: Math.max(0, left - price), at } };
   return { taken: false, waitMs: Math.ceil(((price - left) * perMs) / max) + (at - now) };
 }

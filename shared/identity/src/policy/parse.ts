@@ -1,5 +1,5 @@
 /** What a policy may be: everything else is refused when it is written, and denies when it is read. */
-import { JSON_DEPTH_MAX, type Json, SwarmError } from "@mcp-swarm/core";
+import { JSON_DEPTH_MAX, SwarmError } from "@mcp-swarm/core";
 import * as z from "zod";
 import { AGENT_ID_MAX } from "../caller.ts";
 import { type Bound, POLICIES_MAX, type Policy } from "./policy.ts";
@@ -133,9 +133,21 @@ const policy = z
   })
   .refine((one) => JSON.stringify(one).length <= POLICY_LENGTH_MAX, `is larger than ${POLICY_LENGTH_MAX} characters of JSON`);
 
+/** Names that a schema's parser passes over in silence: a bound under one would be no bound. */
+const PROTOTYPE_KEYS = new Set(["__proto__", "constructor", "prototype"]);
+
+function holdsPrototypeKey(value: unknown, depth = 0): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (depth > JSON_DEPTH_MAX) return true;
+  return (
+    Object.keys(value).some((key) => PROTOTYPE_KEYS.has(key)) ||
+    Object.values(value).some((each) => holdsPrototypeKey(each, depth + 1))
+  );
+}
+
 /** Whether this version knows every word of the policy. */
 export function isPolicy(value: unknown): value is Policy {
-  return policy.safeParse(value).success;
+  return !holdsPrototypeKey(value) && policy.safeParse(value).success;
 }
 
 /**
@@ -143,6 +155,11 @@ export function isPolicy(value: unknown): value is Policy {
  * @throws SwarmError invalid_argument with the path of what is wrong
  */
 export function parsePolicy(json: unknown): Policy {
+  if (holdsPrototypeKey(json)) {
+    throw new SwarmError("invalid_argument", "This is not a policy: it is nested too deeply, or a name in it is not allowed.", {
+      hint: `Name no field ${[...PROTOTYPE_KEYS].join(", ")}.`,
+    });
+  }
   const parsed = policy.safeParse(json);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.slice(0, PROBLEMS_MAX).map((issue) => {
@@ -161,7 +178,7 @@ export function parsePolicy(json: unknown): Policy {
  * All policies of a swarm, or of a file.
  * @throws SwarmError invalid_argument, also when two have one id or there are more than `POLICIES_MAX`
  */
-export function parsePolicies(json: Json | undefined): Policy[] {
+export function parsePolicies(json: unknown): Policy[] {
   if (!Array.isArray(json)) {
     throw new SwarmError("invalid_argument", "This is not a list of policies.", { hint: "Give a JSON array of policies." });
   }
@@ -170,7 +187,7 @@ export function parsePolicies(json: Json | undefined): Policy[] {
       hint: "Say with roles and wildcards in one policy what many say.",
     });
   }
-  const policies = json.map((one: Json) => parsePolicy(one));
+  const policies = json.map((one: unknown) => parsePolicy(one));
   const seen = new Set<string>();
   for (const one of policies) {
     if (seen.has(one.id)) {

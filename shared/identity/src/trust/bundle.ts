@@ -3,7 +3,7 @@ import type { JsonObject } from "@mcp-swarm/core";
 import { SwarmError } from "@mcp-swarm/core";
 import * as z from "zod";
 import { checkAgentId } from "../caller.ts";
-import type { Policy } from "../policy/policy.ts";
+import { POLICIES_MAX, type Policy } from "../policy/policy.ts";
 import { proveJws, readJws } from "./jws-strict.ts";
 import { isEncryptionKey, isSigningKey, type KeyPair, kidOf, signJws } from "./keys.ts";
 
@@ -12,7 +12,6 @@ export const BUNDLE_KEY = "trust/bundle";
 
 /** Most agents that one swarm enrols, the revoked included. */
 export const MEMBERS_MAX = 2_000;
-export const POLICIES_MAX = 1_000;
 export const ROLES_MAX = 16;
 export const ROLE_LENGTH_MAX = 64;
 export const ATTRIBUTES_MAX = 32;

@@ -5,7 +5,6 @@ export {
   type Bundle,
   MEMBERS_MAX,
   type Member,
-  POLICIES_MAX,
   type PublicKeys,
   ROLES_MAX,
   signBundle,

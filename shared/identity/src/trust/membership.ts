@@ -3,14 +3,13 @@ import { SwarmError } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import type { Call } from "../call.ts";
 import { checkAgentId } from "../caller.ts";
-import type { Policy } from "../policy/policy.ts";
+import { POLICIES_MAX, type Policy } from "../policy/policy.ts";
 import {
   BUNDLE_KEY,
   type Bundle,
   jwsOfRow,
   MEMBERS_MAX,
   type Member,
-  POLICIES_MAX,
   RETIRED_KEYS_MAX,
   REVOKED_TOKENS_MAX,
   signBundle,
