@@ -1,5 +1,4 @@
 /** Who is there, what each agent can do, is doing and is set to do. */
-
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import { agentKey } from "@mcp-swarm/coordination/messages";
 import { type Json, type JsonObject, mergePatch, PAGE_DEFAULT, SwarmError } from "@mcp-swarm/core";

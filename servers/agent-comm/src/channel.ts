@@ -3,12 +3,12 @@
  * changes nothing: the message stays in the inbox until the agent acknowledges or reads it. What waited when the session began
  * is not pushed again; the session is told how much there is.
  */
-import type { MessageRecord } from "@mcp-swarm/coordination/messages";
 import type { Clock } from "@mcp-swarm/core";
 import type { Caller } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
+import type { Envelopes, ShownMessage } from "./envelopes.ts";
 import type { Inbox } from "./inbox.ts";
-import { messagesOf, viewInbox } from "./inbox-view.ts";
+import { againInMs, messagesOf, viewInbox } from "./inbox-view.ts";
 
 /** Characters of a payload in one event. */
 const EVENT_CHARS = 500;
@@ -28,6 +28,7 @@ export interface ChannelsOptions {
   store: Store;
   clock: Clock;
   inbox: Inbox;
+  envelopes: Envelopes;
   /** Told of a look or a push that failed; looks are repeated. */
   onError: (error: unknown) => void;
 }
@@ -102,22 +103,23 @@ class OpenChannel implements Disposable {
 
   /** Pushes what is new; answers in how many ms something comes without a commit. */
   async #look(): Promise<number | undefined> {
-    const { store, inbox } = this.#options;
+    const { store, inbox, envelopes } = this.#options;
     await inbox.pull(store, this.#agentId);
-    const view = await viewInbox(store, this.#agentId, FOLLOWED_MAX);
+    const view = await viewInbox(store, this.#agentId, FOLLOWED_MAX, inbox.held);
     const before = this.#known;
     const waiting = view.first.map(({ id }) => id);
     if (before === undefined && waiting.length > 0) await this.#tell(view.unread.count, view.unread.more);
     const known = new Set(before === undefined ? waiting : waiting.filter((id) => before.has(id)));
     this.#known = known;
     const fresh = view.first.filter(({ id }) => !known.has(id));
-    for (const message of await messagesOf(store, fresh.slice(0, EVENTS_MAX))) {
+    const first = await messagesOf(store, fresh.slice(0, EVENTS_MAX));
+    for (const message of await envelopes.open({ agentId: this.#agentId }, first)) {
       await this.#push(eventOf(message));
       known.add(message.id);
     }
     if (fresh.length > EVENTS_MAX) await this.#tell(fresh.length - EVENTS_MAX, false);
     for (const { id } of fresh) known.add(id);
-    return view.nextDueAt === undefined ? undefined : Math.max(0, view.nextDueAt - (await store.now()));
+    return againInMs(store, view);
   }
 
   #tell(count: number, more: boolean): Promise<void> {
@@ -126,8 +128,9 @@ class OpenChannel implements Disposable {
   }
 }
 
-function eventOf({ id, from, verified, messageType, correlationId, payload }: MessageRecord) {
-  const text = typeof payload === "string" ? payload : JSON.stringify(payload);
+function eventOf({ id, from, verified, messageType, correlationId, payload, unopened }: ShownMessage) {
+  const said = typeof payload === "string" ? payload : JSON.stringify(payload);
+  const text = unopened === undefined ? said : `(It is encrypted. ${unopened})`;
   const shown = text.slice(0, EVENT_CHARS).toWellFormed();
   const name = verified ? from : `${from} (name not verified)`;
   const lines = [

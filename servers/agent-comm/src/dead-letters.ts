@@ -1,11 +1,11 @@
 /** Dead letters: messages that were rejected, or handed out too often without an acknowledgement. Receiver and sender see them. */
-
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import {
   changeDelivery,
   type Delivery,
   deliveryKey,
   findDelivery,
+  type Held,
   inboxEntry,
   type MessageRecord,
   messageKey,
@@ -39,7 +39,13 @@ export interface RedeliverMessages {
 }
 
 export class DeadLetters {
-  /** The latest first. @throws SwarmError permission_denied, invalid_argument (cursor) */
+  readonly #held: Held | undefined;
+
+  constructor({ held }: { held?: Held | undefined } = {}) {
+    this.#held = held;
+  }
+
+  /** The latest first, without what is held back. @throws SwarmError permission_denied, invalid_argument (cursor) */
   async list({ caller, store }: Pick<Call, "caller" | "store">, input: ListDeadLetters = {}): Promise<DeadLetterPage> {
     const agentId = speakAs(caller, input.agentId);
     const { limit = PAGE_DEFAULT, cursor, sent = false } = input;
@@ -47,8 +53,9 @@ export class DeadLetters {
     const scope = { list: "dead letters", prefix };
     const after = cursor === undefined ? {} : { after: decodeCursor(scope, cursor) };
     const rows = await store.scan(prefixRange(prefix, limit, { ...after, reverse: true }));
-    const entries = rows.map(inboxEntry);
-    const found = await store.getMany(entries.flatMap(({ id, to }) => [messageKey(id), deliveryKey(to, id)]));
+    const entries = rows.map(inboxEntry).filter(({ from }) => sent || !this.#held?.(from));
+    const found =
+      entries.length === 0 ? [] : await store.getMany(entries.flatMap(({ id, to }) => [messageKey(id), deliveryKey(to, id)]));
     const deadLetters = entries.flatMap((_, at): DeadLetter[] => {
       const [message, delivery] = found.slice(2 * at, 2 * at + 2);
       return message && delivery ? [{ message: message.value as MessageRecord, delivery: delivery.value as Delivery }] : [];

@@ -1,5 +1,4 @@
 /** An agent's inbox: messages are handed out, acknowledged, and come again when they were not. */
-
 import { backoffDelay, type CursorScope, decodeCursor, encodeCursor, waitFor } from "@mcp-swarm/coordination";
 import {
   type Change,
@@ -10,6 +9,7 @@ import {
   deliveryKey,
   dueAtOf,
   findDelivery,
+  type Held,
   heardKeys,
   type InboxCount,
   type InboxEntry,
@@ -19,6 +19,7 @@ import {
   messagePrefixes,
   noteHeard,
   rootOf,
+  steady,
 } from "@mcp-swarm/coordination/messages";
 import { type Clock, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, liveProcesses, speakAs } from "@mcp-swarm/identity";
@@ -38,7 +39,7 @@ export const MESSAGES_MAX = 25;
 export const MESSAGES_DEFAULT = 10;
 /** Most messages that one call acknowledges or delivers again. */
 export const ACKNOWLEDGED_MAX = 100;
-/** Rows of an inbox that one attempt with a filter looks at; the rest is behind the cursor. */
+/** Rows of an inbox that one attempt looks at when it passes over some; the rest is behind the cursor. */
 export const FILTERED_ROWS_MAX = 5_000;
 /** Rows that a filter looks at first: what it asks for is mostly among the new ones of a short inbox. */
 const FILTERED_FIRST = 100;
@@ -47,8 +48,11 @@ const RETURNED_MAX = 64;
 const RETURN_ROUNDS_MAX = 16;
 /** Times that one attempt looks again because other readers of this inbox were faster. */
 const RACES_MAX = 8;
-/** How often a waiting reader looks whether another process that has messages of this inbox died. */
-const LOOK_AGAIN_MS = 5_000;
+/**
+ * How often a waiting reader looks whether another process that has messages of this inbox died, and whether what is held back is so
+ * no more.
+ */
+export const LOOK_AGAIN_MS = 5_000;
 /** Messages in flight that a process remembers, to give them back at its end; forgotten ones come again by themselves. */
 const REMEMBERED_MAX = 10_000;
 
@@ -119,6 +123,8 @@ export interface InboxCounts {
 
 export interface MessagePage {
   readonly messages: readonly DeliveredMessage[];
+  /** Handed out, but what the store has of them fails its checksum. */
+  readonly damaged?: readonly string[];
   readonly nextCursor?: string;
 }
 
@@ -131,17 +137,20 @@ export interface InboxOptions {
   clock: Clock;
   random: Random;
   sources?: readonly InboxSource[];
+  held?: Held | undefined;
 }
 
 export class Inbox {
   readonly #options: InboxOptions;
   readonly #sources: readonly InboxSource[];
+  readonly held: Held | undefined;
   /** What this process handed out and nobody acknowledged yet, by key of the delivery, the oldest first. */
   readonly #handedOut = new Map<string, Taken & { readonly agentId: string }>();
 
   constructor(options: InboxOptions) {
     this.#options = options;
     this.#sources = options.sources ?? [];
+    this.held = options.held;
   }
 
   /**
@@ -164,10 +173,12 @@ export class Inbox {
         const [{ pulled, follows }, { againInMs, brought }, first] = await Promise.all([
           this.pull(call.store, agentId),
           this.#bringBack(call, agentId),
-          look(call.store, agentId, input),
+          this.#look(call.store, agentId, input),
         ]);
+        let isHeld = false;
         for (let race = 0; race < RACES_MAX; race++) {
-          const seen = race === 0 && !pulled && !brought ? first : await look(call.store, agentId, input);
+          const seen = race === 0 && !pulled && !brought ? first : await this.#look(call.store, agentId, input);
+          isHeld = seen.isHeld;
           // the first attempt asks in any case: it may be a repetition whose outcome is known
           if (asked && seen.rows.length === 0 && seen.next === undefined) break;
           asked = true;
@@ -181,6 +192,7 @@ export class Inbox {
           if (outcome.taken.length > 0 || outcome.next !== undefined) return { value: { outcome, messages } };
           if (seen.rows.length === 0) break;
         }
+        if (isHeld) return { againInMs: Math.min(againInMs ?? LOOK_AGAIN_MS, LOOK_AGAIN_MS) };
         return againInMs === undefined ? {} : { againInMs };
       },
     });
@@ -191,8 +203,7 @@ export class Inbox {
       waiting.signal.throwIfAborted();
     }
     if (!input.acknowledge && call.caller.processId !== undefined) this.#remember(agentId, outcome.taken);
-    const messages = await readTaken(call.store, read);
-    return outcome.next === undefined ? { messages } : { messages, nextCursor: outcome.next };
+    return { ...(await readTaken(call.store, read)), ...(outcome.next === undefined ? {} : { nextCursor: outcome.next }) };
   }
 
   /**
@@ -242,7 +253,7 @@ export class Inbox {
   async #withTopics(store: Store, agentId: string, input: GetMessages, seen: Found): Promise<Found> {
     await this.pull(store, agentId);
     const known = new Set(seen.rows.map(({ id }) => id));
-    const now = await look(store, agentId, input);
+    const now = await this.#look(store, agentId, input);
     const laterOf = new Set<string>();
     let laterInTopics = false;
     const rows = now.rows.filter(({ id, from, topic = false }) => {
@@ -255,6 +266,10 @@ export class Inbox {
       return !waits;
     });
     return { ...now, rows };
+  }
+
+  #look(store: Store, agentId: string, input: GetMessages): Promise<Found> {
+    return look(store, agentId, input, steady(this.held));
   }
 
   /** Whether there may be more for the agent in its topics. */
@@ -337,21 +352,33 @@ export async function countInbox(store: Pick<Store, "scan">, agentId: string, ma
   };
 }
 
-/** Rows to hand out, in order, and where a filter stopped looking. */
-type Found = { readonly rows: readonly InboxEntry[]; readonly next?: string };
+/** Rows to hand out, in order, and where one that passes over some stopped looking. */
+type Found = {
+  readonly rows: readonly InboxEntry[];
+  readonly next?: string;
+  /** Others would be here too, were they not held back. */
+  readonly isHeld: boolean;
+};
 
-async function look(store: Pick<Store, "scan">, agentId: string, input: GetMessages): Promise<Found> {
+async function look(store: Pick<Store, "scan">, agentId: string, input: GetMessages, held: Held | undefined): Promise<Found> {
   const { limit = MESSAGES_DEFAULT, types, from, correlationId } = input;
   const prefix = messagePrefixes.ready(agentId);
   const scope: CursorScope = { list: JSON.stringify(["inbox", types ?? 0, from ?? 0, correlationId ?? 0]), prefix };
-  const matches = ({ type, from: sender, thread }: InboxEntry) =>
+  const isAsked = ({ type, from: sender, thread }: InboxEntry) =>
     (types?.includes(type) ?? true) && (from ?? sender) === sender && (correlationId ?? thread) === thread;
   const filtered = types !== undefined || from !== undefined || correlationId !== undefined;
+  let isHeld = false;
+  const matches = (row: InboxEntry) => {
+    if (!isAsked(row)) return false;
+    const passed = held?.(row.from) ?? false;
+    isHeld ||= passed;
+    return !passed;
+  };
   const rows: InboxEntry[] = [];
   let after = input.cursor === undefined ? undefined : decodeCursor(scope, input.cursor);
   for (let looked = 0; looked < FILTERED_ROWS_MAX; ) {
     const most = looked === 0 ? FILTERED_FIRST : Math.min(SCAN_LIMIT_MAX, FILTERED_ROWS_MAX - looked);
-    const size = filtered ? most : limit;
+    const size = filtered || isHeld ? most : limit;
     const page = await store.scan(prefixRange(prefix, size, after === undefined ? {} : { after }));
     rows.push(
       ...page
@@ -359,11 +386,11 @@ async function look(store: Pick<Store, "scan">, agentId: string, input: GetMessa
         .filter(matches)
         .slice(0, limit - rows.length),
     );
-    if (!filtered || rows.length === limit || page.length < size) return { rows };
+    if (rows.length === limit || page.length < size) return { rows, isHeld };
     looked += page.length;
     after = page.at(-1)?.key;
   }
-  return after === undefined ? { rows } : { rows, next: encodeCursor(scope, after) };
+  return after === undefined ? { rows, isHeld } : { rows, isHeld, next: encodeCursor(scope, after) };
 }
 
 /** What `handOut` reads. */
@@ -410,29 +437,43 @@ async function giveUp(store: Store, agentId: string, taken: readonly Taken[]): P
   });
 }
 
-async function readMessages(
-  store: Pick<Store, "getMany">,
-  rows: readonly { readonly id: string }[],
-): Promise<Map<string, MessageRecord>> {
-  const entries = rows.length === 0 ? [] : await store.getMany(rows.map(({ id }) => messageKey(id)));
-  return new Map(
-    entries.flatMap((entry) => (entry ? [entry.value as MessageRecord] : [])).map((message) => [message.id, message]),
-  );
+type Read = { readonly messages: ReadonlyMap<string, MessageRecord>; readonly damaged: ReadonlySet<string> };
+
+/** One damaged record does not keep the others from their reader. */
+async function readMessages(store: Pick<Store, "getMany">, rows: readonly { readonly id: string }[]): Promise<Read> {
+  if (rows.length === 0) return { messages: new Map(), damaged: new Set() };
+  try {
+    const entries = await store.getMany(rows.map(({ id }) => messageKey(id)));
+    const found = entries.flatMap((entry) => (entry ? [entry.value as MessageRecord] : []));
+    return { messages: new Map(found.map((message) => [message.id, message])), damaged: new Set() };
+  } catch (error) {
+    if (!(error instanceof SwarmError) || error.code !== "internal") throw error;
+    const [row, ...others] = rows;
+    if (row && others.length === 0) return { messages: new Map(), damaged: new Set([row.id]) };
+    const middle = Math.ceil(rows.length / 2);
+    const halves = [await readMessages(store, rows.slice(0, middle)), await readMessages(store, rows.slice(middle))];
+    return {
+      messages: new Map(halves.flatMap(({ messages }) => [...messages])),
+      damaged: new Set(halves.flatMap(({ damaged }) => [...damaged])),
+    };
+  }
 }
 
 /** A repetition was handed other messages than it found: they are read now. */
 async function readTaken(
   store: Pick<Store, "getMany">,
-  { outcome: { taken, at }, messages }: { outcome: ReadOutcome; messages: ReadonlyMap<string, MessageRecord> },
-): Promise<DeliveredMessage[]> {
+  { outcome: { taken, at }, messages: read }: { outcome: ReadOutcome; messages: Read },
+): Promise<Pick<MessagePage, "messages" | "damaged">> {
   const others = await readMessages(
     store,
-    taken.filter(({ id }) => !messages.has(id)),
+    taken.filter(({ id }) => !read.messages.has(id) && !read.damaged.has(id)),
   );
-  return taken.flatMap(({ id, deliveries }) => {
-    const message = messages.get(id) ?? others.get(id);
+  const messages = taken.flatMap(({ id, deliveries }) => {
+    const message = read.messages.get(id) ?? others.messages.get(id);
     return message ? [{ message, deliveries, overdue: message.ackDueAt !== undefined && message.ackDueAt <= at }] : [];
   });
+  const damaged = taken.flatMap(({ id }) => (read.damaged.has(id) || others.damaged.has(id) ? [id] : []));
+  return damaged.length === 0 ? { messages } : { messages, damaged };
 }
 
 /** A message that waited long enough is ready at its old place, or a dead letter when it was handed out often enough. */

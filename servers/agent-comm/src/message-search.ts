@@ -3,7 +3,7 @@
  * only of a broadcast to inboxes the receivers are too many to stand in it, so whoever finds one is asked whether it got it.
  */
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
-import { LOOKED_AT_MAX, mayRead, messagesOf, type Pointer, type TextRow } from "@mcp-swarm/coordination/messages";
+import { type Held, LOOKED_AT_MAX, mayRead, messagesOf, type Pointer, type TextRow } from "@mcp-swarm/coordination/messages";
 import { type Call, checkAgentId, speakAs } from "@mcp-swarm/identity";
 import { type Entry, fromOrdered, holdsPhrases, ordered, phrasesOf, TEXT_NAMESPACE } from "@mcp-swarm/store";
 import type { MessagePage } from "./threads.ts";
@@ -28,6 +28,12 @@ export interface SearchMessages {
 }
 
 export class MessageSearch {
+  readonly #held: Held | undefined;
+
+  constructor({ held }: { held?: Held | undefined } = {}) {
+    this.#held = held;
+  }
+
   /**
    * Messages that the reader sent or got, and those of topics, newest first.
    * @throws SwarmError invalid_argument (no word in `text`, cursor), permission_denied (of `agentId`)
@@ -45,7 +51,7 @@ export class MessageSearch {
       const hits = await store.search({ text, scopes, limit: PAGE, ...(before === undefined ? {} : { before }) });
       const recent = hits.filter((hit) => sentAtOf(hit) >= since);
       const rows = recent.map(({ value }) => value as TextRow);
-      const readable = await mayRead(store, reader, rows);
+      const readable = await mayRead(store, reader, rows, this.#held);
       let at = 0;
       for (; at < rows.length && found.length < limit; at++) {
         const row = rows[at];

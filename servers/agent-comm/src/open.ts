@@ -1,5 +1,6 @@
 /** The domain of this server at work in one process: what its tools are given. */
 import { expiredRowsJob, Maintenance } from "@mcp-swarm/coordination";
+import type { Held } from "@mcp-swarm/coordination/messages";
 import { systemRandom } from "@mcp-swarm/core";
 import { deriveAgentId } from "@mcp-swarm/identity";
 import type { Domain, Host } from "@mcp-swarm/server";
@@ -11,6 +12,7 @@ import { MessageSearch } from "./message-search.ts";
 import { type Messaging, messaging } from "./messaging.ts";
 import { Threads } from "./threads.ts";
 import { dropSubscriptions } from "./topic-layer.ts";
+import { trustSealing } from "./trust-sealing.ts";
 
 export interface CommServer extends Domain, Messaging, Subscribing, Pick<Broadcasting, "broadcasts"> {
   readonly agents: Agents;
@@ -19,7 +21,7 @@ export interface CommServer extends Domain, Messaging, Subscribing, Pick<Broadca
   readonly channels: Channels;
 }
 
-export async function openCommServer({ store, presence, config, clock, random, log }: Host): Promise<CommServer> {
+export async function openCommServer({ store, presence, config, clock, random, log, security }: Host): Promise<CommServer> {
   const maintenance = new Maintenance({
     clock,
     random,
@@ -29,11 +31,15 @@ export async function openCommServer({ store, presence, config, clock, random, l
   maintenance.start();
   const { retentionDays, messageRate } = config;
   const topics = subscribing({ clock, random });
-  const messages = messaging({ store, clock, random, retentionDays, messageRate, sources: [topics.subscriptions] });
+  const trust = security?.trust;
+  const held: Held | undefined = trust && ((from) => trust.quarantined(from));
+  const sealing = trust && trustSealing(trust, clock);
+  const sources = [topics.subscriptions];
+  const messages = messaging({ store, clock, random, retentionDays, messageRate, sources, held, sealing });
   const { broadcasts, jobs } = broadcasting(store, messages);
   for (const job of [...jobs, forgetAgentsJob(store, retentionDays)]) maintenance.add(job);
   const channels = new Channels({
-    ...{ store, clock, inbox: messages.inbox },
+    ...{ store, clock, inbox: messages.inbox, envelopes: messages.envelopes },
     onError: (error) => log.warn({ err: error }, "New messages were not pushed into the session; they wait in the inbox"),
   });
   return {
@@ -41,8 +47,8 @@ export async function openCommServer({ store, presence, config, clock, random, l
     channels,
     ...topics,
     broadcasts,
-    threads: new Threads(),
-    search: new MessageSearch(),
+    threads: new Threads({ held }),
+    search: new MessageSearch({ held }),
     agents: new Agents({ presence, session: hostSession(config.hostSessionId), forget: dropSubscriptions }),
     async close() {
       await maintenance.stop();

@@ -1,9 +1,10 @@
 /** Messages whose sender asked for an acknowledgement that did not come in time: for those who wait for it and those who owe it. */
-
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import {
   type Delivery,
   deliveryKey,
+  type Held,
+  type InboxEntry,
   inboxEntry,
   type MessageRecord,
   messageKey,
@@ -33,6 +34,12 @@ export interface OverduePage {
 }
 
 export class Overdue {
+  readonly #held: Held | undefined;
+
+  constructor({ held }: { held?: Held | undefined } = {}) {
+    this.#held = held;
+  }
+
   /** What one owes, then what one awaits, each the longest overdue first. @throws SwarmError permission_denied, invalid_argument */
   async list({ caller, store }: Pick<Call, "caller" | "store">, input: ListOverdue = {}): Promise<OverduePage> {
     const agentId = speakAs(caller, input.agentId);
@@ -46,7 +53,9 @@ export class Overdue {
       const range = overdueRange(prefix, now, limit - rows.length, after);
       if (range) rows.push(...(await store.scan(range)));
     }
-    const messages = await readOverdue(store, rows, agentId, now);
+    const isReadable = ({ from }: InboxEntry) => from === agentId || !this.#held?.(from);
+    const readable = rows.filter((row) => isReadable(inboxEntry(row)));
+    const messages = await readOverdue(store, readable, agentId, now);
     const last = rows.length === limit ? rows.at(-1) : undefined;
     return last === undefined ? { messages } : { messages, nextCursor: encodeCursor(scope, last.key) };
   }

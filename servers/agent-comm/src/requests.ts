@@ -1,11 +1,11 @@
 /** A question to one agent and its answer, as one call. */
-
 import { waitFor } from "@mcp-swarm/coordination";
 import {
   changeDelivery,
   type Delivery,
   deliveryKey,
   findDelivery,
+  type Held,
   inboxEntry,
   type MessageRecord,
   messageKey,
@@ -14,7 +14,7 @@ import {
 import { type Clock, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, type Store } from "@mcp-swarm/store";
-import type { Waiting } from "./inbox.ts";
+import { LOOK_AGAIN_MS, type Waiting } from "./inbox.ts";
 import type { Sending, SendMessage } from "./sending.ts";
 
 /** How long a request waits for its reply when the caller does not say. */
@@ -34,10 +34,12 @@ export interface Answered {
 export class Requests {
   readonly #clock: Clock;
   readonly #sending: Sending;
+  readonly #held: Held | undefined;
 
-  constructor({ clock, sending }: { clock: Clock; sending: Sending }) {
+  constructor({ clock, sending, held }: { clock: Clock; sending: Sending; held?: Held | undefined }) {
     this.#clock = clock;
     this.#sending = sending;
+    this.#held = held;
   }
 
   /**
@@ -58,8 +60,9 @@ export class Requests {
       prefixes: [messagePrefixes.replies(requestId, agentId)],
       ...waiting,
       attempt: async () => {
-        const first = await firstReply(store, requestId, agentId);
-        return first ? { value: first } : {};
+        const { first, isHeld } = await firstReply(store, requestId, agentId, this.#held);
+        if (first) return { value: first };
+        return isHeld ? { againInMs: LOOK_AGAIN_MS } : {};
       },
     });
     waiting.signal?.throwIfAborted();
@@ -73,17 +76,22 @@ export class Requests {
   }
 }
 
-async function firstReply(store: Store, requestId: string, agentId: string): Promise<MessageRecord | undefined> {
+type Reply = { readonly first?: MessageRecord | undefined; readonly isHeld: boolean };
+
+async function firstReply(store: Store, requestId: string, agentId: string, held: Held | undefined): Promise<Reply> {
   const rows = await store.scan(prefixRange(messagePrefixes.replies(requestId, agentId), REPLIES_LOOKED_AT));
-  if (rows.length === 0) return undefined;
-  const ids = rows.map((row) => inboxEntry(row).id);
+  const readable = rows.map(inboxEntry).filter(({ from }) => !held?.(from));
+  const isHeld = readable.length < rows.length;
+  if (readable.length === 0) return { isHeld };
+  const ids = readable.map(({ id }) => id);
   const deliveries = await store.getMany(ids.map((id) => deliveryKey(agentId, id)));
   const arrived = ids.filter((_, at) => {
     const delivery = deliveries[at]?.value as Delivery | undefined;
     return delivery !== undefined && !(delivery.state === "delayed" && delivery.deliveries === 0);
   });
   const [first] = arrived;
-  return first === undefined ? undefined : ((await store.get(messageKey(first)))?.value as MessageRecord | undefined);
+  if (first === undefined) return { isHeld };
+  return { first: (await store.get(messageKey(first)))?.value as MessageRecord | undefined, isHeld };
 }
 
 function noReply(requestId: string): SwarmError {

@@ -14,15 +14,18 @@ import {
 } from "@mcp-swarm/coordination/messages";
 import { newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, findLiveAgent, speakAs } from "@mcp-swarm/identity";
+import type { Envelopes } from "./envelopes.ts";
 
 /** What a sender says of a message, whoever it goes to. */
-export interface NewMessage extends Omit<Draft, "id" | "from" | "verified" | "audience"> {
+export interface NewMessage extends Omit<Draft, "id" | "from" | "verified" | "audience" | "encrypted"> {
   /** A subagent of the caller that speaks. */
   readonly agentId?: string | undefined;
 }
 
 export interface SendMessage extends NewMessage {
   readonly targetAgent: string;
+  /** Seal the payload so that only the target can read it. */
+  readonly encrypt?: boolean | undefined;
   /** Keep it for an agent that nobody knows yet. */
   readonly mailbox?: boolean | undefined;
 }
@@ -36,6 +39,7 @@ export interface SendingOptions {
   random: Random;
   room: InboxRoom;
   posting: Posting;
+  envelopes: Envelopes;
 }
 
 export class Sending {
@@ -47,18 +51,21 @@ export class Sending {
 
   /**
    * To one agent.
-   * @throws SwarmError failed_precondition (nobody knows the target), limit_exceeded (inbox, rate, hops), not_found (replyTo),
+   * @throws SwarmError failed_precondition (nobody knows the target; nothing can be encrypted here), not_found (no key of the target), limit_exceeded (inbox, rate, hops), not_found (replyTo),
    *   invalid_argument
    */
   async send(call: Call, input: SendMessage): Promise<SentMessage> {
     const target = checkAgentId(input.targetAgent);
-    const draft = this.draft(call, input, { kind: "agent", name: target });
+    const { mailbox, encrypt, targetAgent: _, ...said } = input;
+    const plain = this.draft(call, said, { kind: "agent", name: target });
+    const { draft, refusal } = encrypt ? await this.#sealed(plain, target) : { draft: plain };
     const [full, known] = await Promise.all([
       this.#options.room.fullOf(call.store, [target]),
-      input.mailbox === true || isKnown(call, target),
+      mailbox === true || isKnown(call, target),
     ]);
     return call.transact(
       (tx): SentMessage => {
+        if (refusal) throw refusal;
         if (!known) throw unknownAgent(target);
         if (full.has(target)) throw inboxIsFull(target);
         const message = this.#options.posting.post(tx, draft);
@@ -67,6 +74,16 @@ export class Sending {
       },
       { prefetch: { keys: this.#options.posting.reads(draft) } },
     );
+  }
+
+  /** Why it cannot be sealed is for the deciding transaction to say: a repetition of a call that was done is not refused. */
+  async #sealed(plain: Draft, target: string): Promise<{ draft: Draft; refusal?: SwarmError }> {
+    try {
+      return { draft: await this.#options.envelopes.seal(plain, target) };
+    } catch (error) {
+      if (error instanceof SwarmError && !error.retryable) return { draft: plain, refusal: error };
+      throw error;
+    }
   }
 
   /** @throws SwarmError invalid_argument, permission_denied (of `agentId`) */

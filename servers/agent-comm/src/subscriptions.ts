@@ -3,7 +3,6 @@
  * and moves its cursors, in one transaction: so nothing is lost or comes twice however often it dies, and acknowledging,
  * redelivery and dead letters are those of any message.
  */
-
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import { deliver, deliveryKey, type MessageRecord, messageKey } from "@mcp-swarm/coordination/messages";
 import { type Clock, newId, type Random, SwarmError } from "@mcp-swarm/core";

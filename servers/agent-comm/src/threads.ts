@@ -1,6 +1,7 @@
 /** Threads: all that was said under one correlation id, whoever said it. */
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import {
+  type Held,
   LOOKED_AT_MAX,
   type MessageRecord,
   mayRead,
@@ -29,6 +30,12 @@ export interface MessagePage {
 }
 
 export class Threads {
+  readonly #held: Held | undefined;
+
+  constructor({ held }: { held?: Held | undefined } = {}) {
+    this.#held = held;
+  }
+
   /**
    * The messages of a thread that the reader sent or got, and those of topics, oldest first. Reading takes nothing from an inbox.
    * A thread of others is empty, as one that nobody began.
@@ -43,7 +50,7 @@ export class Threads {
     for (let looked = 0; ; ) {
       const rows = await store.scan(prefixRange(prefix, PAGE, after === undefined ? {} : { after }));
       const pointers = rows.map(({ value }) => value as Pointer);
-      const readable = await mayRead(store, reader, pointers);
+      const readable = await mayRead(store, reader, pointers, this.#held);
       let at = 0;
       for (; at < rows.length && found.length < input.limit; at++) {
         const pointer = pointers[at];

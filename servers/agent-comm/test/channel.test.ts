@@ -13,7 +13,13 @@ async function begin() {
   const alice = await commOn(store, clock, "alice", { process: 1 });
   const bob = await commOn(store, clock, "bob", { process: 2 });
   const errors: unknown[] = [];
-  const channels = new Channels({ store, clock, inbox: bob.inbox, onError: (error) => errors.push(error) });
+  const channels = new Channels({
+    store,
+    clock,
+    inbox: bob.inbox,
+    envelopes: bob.envelopes,
+    onError: (error) => errors.push(error),
+  });
   const send = (more: object = {}) =>
     alice.sending.send(alice.call, { targetAgent: "bob", messageType: "note", payload: "hello", ...more });
   return { clock, store, alice, bob, channels, errors, send };

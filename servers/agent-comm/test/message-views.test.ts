@@ -5,6 +5,7 @@ import { ANSWER_BYTES_MAX } from "@mcp-swarm/server";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
+import type { ShownMessage } from "../src/envelopes.ts";
 import { MESSAGES_MAX } from "../src/inbox.ts";
 import { TROUBLED_MAX } from "../src/tools/message-schemas.ts";
 import { payloadText, troubledViews, views } from "../src/tools/message-views.ts";
@@ -20,7 +21,12 @@ const text = fc
 
 const payload = fc.oneof(text, fc.record({ text, list: fc.array(fc.integer(), { maxLength: 50 }) }), fc.constant(null));
 
-const message = fc.record({ payload, long: fc.boolean() }).map(({ payload, long }) => messageOf(payload, long));
+const unopened = fc.option(fc.integer({ min: 1, max: 400 }), { nil: undefined });
+
+const message = fc.record({ payload, long: fc.boolean(), unopened }).map(({ payload, long, unopened }): ShownMessage => {
+  const shown = messageOf(payload, long);
+  return unopened === undefined ? shown : { ...shown, encrypted: true, unopened: "why ".repeat(unopened) };
+});
 
 function messageOf(payload: Json, long: boolean): MessageRecord {
   return {
@@ -41,11 +47,17 @@ const around = {
 const bytes = (answer: object) => Buffer.byteLength(JSON.stringify({ ...answer, ...around }));
 
 function checkCuts(
-  messages: readonly MessageRecord[],
-  shown: readonly { payload: unknown; cut?: { readOn: string; missingChars: number } }[],
+  messages: readonly ShownMessage[],
+  shown: readonly { payload: unknown; unopened?: string; cut?: { readOn: string; missingChars: number } }[],
 ) {
   expect(shown).toHaveLength(messages.length);
   for (const [at, view] of shown.entries()) {
+    const reason = messages[at]?.unopened;
+    if (reason !== undefined) {
+      expect(view.payload).toBeNull();
+      expect(reason.startsWith(view.unopened ?? "none")).toBe(true);
+      continue;
+    }
     const original = messages[at]?.payload ?? null;
     if (view.cut === undefined) {
       expect(view.payload).toEqual(original);

@@ -1,5 +1,5 @@
 /** A conversation as sources of a context, read where agent-comm keeps it. */
-import { type MessageRecord, mayRead, messagesOf, type Pointer, threadPrefix } from "@mcp-swarm/coordination/messages";
+import { type Held, type MessageRecord, mayRead, messagesOf, type Pointer, threadPrefix } from "@mcp-swarm/coordination/messages";
 import { SwarmError } from "@mcp-swarm/core";
 import type { Call } from "@mcp-swarm/identity";
 import { prefixRange } from "@mcp-swarm/store";
@@ -13,11 +13,15 @@ const PAYLOAD_CHARS_MAX = 2_000_000;
 /** From the newest to the oldest. */
 const WEIGHTS = { newest: 3, oldest: 1 } as const;
 
-/** What the caller sent, got, or may read of topics; of a conversation of others nothing. @throws SwarmError not_found */
-export async function messageSources({ store, caller }: Pick<Call, "store" | "caller">, correlationId: string): Promise<Sources> {
+/** What the caller sent, got, or may read of topics; of a conversation of others, and what is held back, nothing. @throws SwarmError not_found */
+export async function messageSources(
+  { store, caller }: Pick<Call, "store" | "caller">,
+  correlationId: string,
+  held?: Held,
+): Promise<Sources> {
   const rows = await store.scan(prefixRange(threadPrefix(correlationId), LOOKED_AT_MAX + 1, { reverse: true }));
   const pointers = rows.slice(0, LOOKED_AT_MAX).map(({ value }) => value as Pointer);
-  const readable = await mayRead(store, caller.agentId, pointers);
+  const readable = await mayRead(store, caller.agentId, pointers, held);
   const own = pointers.filter((_, at) => readable[at]);
   const found: MessageRecord[] = [];
   let chars = 0;
@@ -40,7 +44,10 @@ export async function messageSources({ store, caller }: Pick<Call, "store" | "ca
   return { sources, unread: [{ what: "older messages", why: "one context reads a bounded number of messages", readOn }] };
 }
 
-function sourceOf({ id, from, sentAt, messageType, audience, payload, replyTo }: MessageRecord, weight: number): Source {
+function sourceOf(
+  { id, from, sentAt, messageType, audience, payload, replyTo, encrypted }: MessageRecord,
+  weight: number,
+): Source {
   return {
     kind: "message",
     id,
@@ -51,8 +58,12 @@ function sourceOf({ id, from, sentAt, messageType, audience, payload, replyTo }:
       messageType,
       sentAt,
       ...(replyTo === undefined ? {} : { replyTo }),
+      ...(encrypted ? { encrypted } : {}),
     },
     weight,
-    parts: [{ name: "payload", value: payload, readOn: (offset) => `get_message {"messageId":"${id}","offset":${offset}}` }],
+    // what is sealed only the reader's own server of messages opens
+    parts: encrypted
+      ? []
+      : [{ name: "payload", value: payload, readOn: (offset) => `get_message {"messageId":"${id}","offset":${offset}}` }],
   };
 }

@@ -1,4 +1,5 @@
 /** What an agent must know about a task, a workflow, some values or a conversation, within a budget of tokens. */
+import type { Held } from "@mcp-swarm/coordination/messages";
 import { type JsonObject, SwarmError } from "@mcp-swarm/core";
 import type { Call } from "@mcp-swarm/identity";
 import { type ContextView, fitContext } from "./context-fitting.ts";
@@ -47,8 +48,9 @@ export interface ContextFrame {
 /** A view, with a summary when one was asked for and made. `summarized` tells whether, when one was asked for. */
 export type Context = ContextView & { readonly summarized?: boolean; readonly summary?: string };
 
-/** Reads what this server keeps. */
+/** Reads what this server keeps, and what messages nobody may read now. */
 export interface ContextReaders {
+  readonly held?: Held | undefined;
   readonly values: (call: Call, places: readonly PlaceInput[]) => Promise<Sources>;
 }
 
@@ -88,7 +90,7 @@ export class Contexts {
     if (taskId !== undefined) found.push(await taskSources(call.store, taskId));
     if (keys.length > 0) found.push(await this.#readers.values(call, keys));
     if (workflowId !== undefined) found.push(await workflowSources(call.store, workflowId));
-    if (correlationId !== undefined) found.push(await messageSources(call, correlationId));
+    if (correlationId !== undefined) found.push(await messageSources(call, correlationId, this.#readers.held));
     if (found.length === 0) {
       throw new SwarmError("invalid_argument", "Nothing was asked for.", {
         hint: "Give taskId, workflowId, correlationId or keys.",

@@ -22,7 +22,7 @@ export interface StateServer extends Domain {
   readonly contexts: Contexts;
 }
 
-export async function openStateServer({ store, config, clock, random, log }: Host): Promise<StateServer> {
+export async function openStateServer({ store, config, clock, random, log, security }: Host): Promise<StateServer> {
   const keeper = new LeaseKeeper({
     store,
     clock,
@@ -48,7 +48,11 @@ export async function openStateServer({ store, config, clock, random, log }: Hos
   const values = new Values({ scopes, keepDeletedMs: keepDeletedMs(config.retentionDays) });
   const changes = new ChangeLog({ scopes, clock, random });
   for (const job of stateJobs(store, values)) maintenance.add(job);
-  const contexts = new Contexts({ values: (call, places) => valueSources(values, call, places) });
+  const trust = security?.trust;
+  const contexts = new Contexts({
+    values: (call, places) => valueSources(values, call, places),
+    held: trust && ((from) => trust.quarantined(from)),
+  });
   maintenance.start();
   return {
     values,

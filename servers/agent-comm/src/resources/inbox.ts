@@ -2,7 +2,7 @@
 import { SwarmError } from "@mcp-swarm/core";
 import { type Caller, speakAs } from "@mcp-swarm/identity";
 import { resourcesFor } from "@mcp-swarm/server";
-import { type InboxView, messagesOf, viewInbox } from "../inbox-view.ts";
+import { againInMs, type InboxView, messagesOf, viewInbox } from "../inbox-view.ts";
 import type { CommServer } from "../open.ts";
 import { views } from "../tools/message-views.ts";
 
@@ -21,11 +21,11 @@ export const inboxResource = defineResource({
   resource: ({ agentId }) => `inbox/${agentId}`,
   untrusted: ["messages[].payload"],
   list: (_, { caller }) => ({ resources: [{ params: { agentId: caller.agentId }, title: "Your inbox" }] }),
-  async read({ inbox }, { agentId: named }, { call }) {
+  async read({ inbox, envelopes }, { agentId: named }, { call }) {
     const agentId = ownInbox(call.caller, named);
     const { store } = call;
-    const view = await viewInbox(store, agentId, SHOWN);
-    const messages = await messagesOf(store, view.first);
+    const view = await viewInbox(store, agentId, SHOWN, inbox.held);
+    const messages = await envelopes.open(call.caller, await messagesOf(store, view.first));
     return {
       agentId,
       unread: view.unread.count,
@@ -44,11 +44,11 @@ export const inboxResource = defineResource({
     return {
       prefixes: inbox.prefixes(agentId),
       async version() {
-        const view = await viewInbox(store, agentId, SHOWN);
+        const view = await viewInbox(store, agentId, SHOWN, inbox.held);
         const counts = [view.unread.count, view.inFlight.count, view.dead.count, await inbox.pending(store, agentId)];
         const version = JSON.stringify([...counts, ...view.first.map(({ id }) => id)]);
-        if (view.nextDueAt === undefined) return { version };
-        return { version, againInMs: Math.max(0, view.nextDueAt - (await store.now())) };
+        const again = await againInMs(store, view);
+        return again === undefined ? { version } : { version, againInMs: again };
       },
     };
   },

@@ -1,4 +1,4 @@
-import { DELIVERY_STATES, PAYLOAD_BYTES_MAX } from "@mcp-swarm/coordination/messages";
+import { DELIVERY_STATES, SEALED_CHARS_MAX } from "@mcp-swarm/coordination/messages";
 import { SwarmError } from "@mcp-swarm/core";
 import { ANSWER_BYTES_MAX, READS } from "@mcp-swarm/server";
 import * as z from "zod";
@@ -20,7 +20,7 @@ export const getMessage = defineTool({
   effects: READS,
   input: () => ({
     messageId: messageId(),
-    offset: z.int().min(0).max(PAYLOAD_BYTES_MAX).exactOptional(),
+    offset: z.int().min(0).max(SEALED_CHARS_MAX).exactOptional(),
     agentId: reader(),
   }),
   output: () => ({
@@ -32,13 +32,14 @@ export const getMessage = defineTool({
       .exactOptional(),
   }),
   untrusted: ["message.payload", "part.text"],
-  async handle(_, { offset, ...input }, { call }) {
-    const { message, delivery } = await readMessage(call, input);
+  async handle({ inbox, envelopes }, { offset, ...input }, { call, caller }) {
+    const { message: found, delivery } = await readMessage(call, input, inbox.held);
+    const message = await envelopes.openOne(caller, found);
     if (offset === undefined) {
       const became = delivery && { to: delivery.to, status: delivery.state, deliveries: delivery.deliveries };
       return { message: view(message, became ?? {}) };
     }
-    const text = payloadText(message.payload);
+    const text = payloadText(message.payload); // of one that does not open its sealed text
     if (offset > text.length) {
       throw new SwarmError("invalid_argument", `The payload of message ${message.id} has ${text.length} characters.`, {
         hint: "Use an offset within it.",

@@ -28,18 +28,25 @@ export const getMessages = defineTool({
     visibilityMs: fields.whole(VISIBILITY_MS_MIN, VISIBILITY_MS_MAX).exactOptional().describe("Comes again after, default 5 min"),
     agentId: speaker(),
   }),
-  output: () => ({ messages: z.array(messageView()), nextCursor: fields.nextCursor() }),
+  output: () => ({
+    messages: z.array(messageView()),
+    damaged: z.array(z.string()).exactOptional(),
+    nextCursor: fields.nextCursor(),
+  }),
   untrusted: ["messages[].payload"],
-  async handle({ inbox }, { waitMs = 0, ...input }, { call, signal, progress }) {
-    const { messages, ...rest } = await inbox.get(call, input, {
+  async handle({ inbox, envelopes }, { waitMs = 0, ...input }, { call, caller, signal, progress }) {
+    const { messages, damaged, ...rest } = await inbox.get(call, input, {
       waitMs,
       signal,
       onProgress: (waitedMs) => progress(`No message yet after ${Math.round(waitedMs / 1_000)} s`),
     });
     const shown = views(
-      messages.map(({ message }) => message),
+      await envelopes.open(
+        caller,
+        messages.map(({ message }) => message),
+      ),
       messages.map(({ deliveries, overdue }) => ({ deliveries, ...(overdue ? { overdue: true as const } : {}) })),
     );
-    return { messages: shown, ...rest };
+    return { messages: shown, ...(damaged === undefined ? {} : { damaged: [...damaged] }), ...rest };
   },
 });

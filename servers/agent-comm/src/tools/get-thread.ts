@@ -22,11 +22,11 @@ export const getThread = defineTool({
   }),
   output: () => ({ messages: z.array(messageView()), nextCursor: fields.nextCursor() }),
   untrusted: ["messages[].payload"],
-  async handle({ threads }, { limit = MESSAGES_DEFAULT, ...input }, { call }) {
+  async handle({ threads, envelopes }, { limit = MESSAGES_DEFAULT, ...input }, { call, caller }) {
     const { messages, ...rest } = await threads.read(call, { ...input, limit });
     return {
       messages: views(
-        messages,
+        await envelopes.open(caller, messages),
         messages.map(() => ({})),
       ),
       ...rest,

@@ -18,9 +18,9 @@ export const listDeadLetters = defineTool({
     nextCursor: fields.nextCursor(),
   }),
   untrusted: ["messages[].payload", "messages[].reason"],
-  async handle({ deadLetters }, { limit = TROUBLED_DEFAULT, ...input }, { call }) {
+  async handle({ deadLetters, envelopes }, { limit = TROUBLED_DEFAULT, ...input }, { call, caller }) {
     const page = await deadLetters.list(call, { ...input, limit });
-    const messages = troubledViews(page.deadLetters, ({ delivery }) => ({
+    const messages = troubledViews(await envelopes.openIn(caller, page.deadLetters), ({ delivery }) => ({
       cause: delivery.cause ?? "undelivered",
       diedAt: delivery.endedAt ?? 0,
     }));

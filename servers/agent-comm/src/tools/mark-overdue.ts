@@ -19,9 +19,13 @@ export const markOverdue = defineTool({
     nextCursor: fields.nextCursor(),
   }),
   untrusted: ["messages[].payload", "messages[].reason"],
-  async handle({ overdue }, { limit = TROUBLED_DEFAULT, ...input }, { call }) {
+  async handle({ overdue, envelopes }, { limit = TROUBLED_DEFAULT, ...input }, { call, caller }) {
     const page = await overdue.list(call, { ...input, limit });
-    const messages = troubledViews(page.messages, ({ role, overdueMs }) => ({ role, overdueMs, overdue: true as const }));
+    const messages = troubledViews(await envelopes.openIn(caller, page.messages), ({ role, overdueMs }) => ({
+      role,
+      overdueMs,
+      overdue: true as const,
+    }));
     return page.nextCursor === undefined ? { messages } : { messages, nextCursor: page.nextCursor };
   },
 });

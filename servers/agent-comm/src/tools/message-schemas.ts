@@ -19,13 +19,18 @@ export const target = shared(() => fields.agentId().describe("An agent id, of li
 /** A label may hold ":" and "/", as ids of other systems do. */
 export const correlationId = shared(() => label().exactOptional());
 export const priority = shared(() => whole(0, PRIORITY_MAX).exactOptional().describe("9 first; default 5"));
+/** There in a secured swarm. */
+export const encrypt = shared(() => z.boolean().exactOptional().describe("Only its receiver can read it"));
 export const aheadMs = shared(() => whole(1, AHEAD_MS_MAX).exactOptional());
 
 /** What a long payload lost, and how to read the rest. */
 const cutPayload = shared(() => z.object({ missingChars: z.number(), readOn: z.string() }));
 const audience = shared(() => z.object({ kind: z.string(), name: z.string().exactOptional() }));
 
-/** A message as its reader gets it; `payload` is the beginning of its JSON as text when there is a `cut`. */
+/**
+ * A message as its reader gets it; `payload` is the beginning of its JSON as text when there is a `cut`. An encrypted one that could not
+ * be opened has none: `unopened` says why, and how to read it.
+ */
 export const messageView = shared(() =>
   z.object({
     id: z.string(),
@@ -38,6 +43,8 @@ export const messageView = shared(() =>
     correlationId: z.string(),
     replyTo: z.string().exactOptional(),
     hops: z.number(),
+    encrypted: z.literal(true).exactOptional(),
+    unopened: z.string().exactOptional(),
     audience: audience().exactOptional(),
     deliveries: z.number().exactOptional(),
     expiresAt: z.number().exactOptional(),

@@ -1,9 +1,10 @@
 /** Messages as an answer shows them: every one that was asked for, with as much of its payload as fits. */
 
-import type { Delivery, MessageRecord } from "@mcp-swarm/coordination/messages";
+import type { Delivery } from "@mcp-swarm/coordination/messages";
 import { assert, type Json } from "@mcp-swarm/core";
 import { ANSWER_BYTES_MAX } from "@mcp-swarm/server";
 import type { z } from "zod";
+import type { ShownMessage } from "../envelopes.ts";
 import type { messageView, troubled } from "./message-schemas.ts";
 
 /** Left for what stands around the messages: the caller, cursors, paths of untrusted text. */
@@ -44,12 +45,12 @@ function jsonBytes(char: string): number {
  * Messages whose payloads share what room an answer has: short ones are whole, and what they leave is for the long ones.
  * `extras` holds what else each view holds, in the order of the messages.
  */
-export function views<T extends object>(messages: readonly MessageRecord[], extras: readonly T[]): (View & T)[] {
+export function views<T extends object>(messages: readonly ShownMessage[], extras: readonly T[]): (View & T)[] {
   const shells = extras.flatMap((extra, at) => {
     const message = messages[at];
     return message ? [{ ...shell(message), ...extra }] : [];
   });
-  const sizes = messages.map(({ payload }) => Buffer.byteLength(JSON.stringify(payload)));
+  const sizes = messages.map(({ payload, unopened }) => Buffer.byteLength(JSON.stringify(unopened ?? payload)));
   const fixed = shells.map((view) => Buffer.byteLength(JSON.stringify(view)) + CUT_BYTES);
   let room = ANSWER_BYTES_MAX - AROUND_BYTES - fixed.reduce((a, b) => a + b, 0);
   let left = messages.length;
@@ -64,17 +65,31 @@ export function views<T extends object>(messages: readonly MessageRecord[], extr
 }
 
 /** One message, with as much of its payload as fits an answer of its own. */
-export function view<T extends object>(message: MessageRecord, extra: T): View & T {
+export function view<T extends object>(message: ShownMessage, extra: T): View & T {
   const [shown] = views([message], [extra]);
   assert(shown, "a message has a view");
   return shown;
 }
 
-function shell(message: MessageRecord): Omit<View, "payload"> {
-  const { id, from, verified, sentAt, messageType, priority, correlationId, replyTo, hops, expiresAt, ackDueAt, audience } =
-    message;
+function shell(message: ShownMessage): Omit<View, "payload"> {
+  const {
+    id,
+    from,
+    verified,
+    sentAt,
+    messageType,
+    priority,
+    correlationId,
+    replyTo,
+    hops,
+    expiresAt,
+    ackDueAt,
+    audience,
+    encrypted,
+  } = message;
   return {
     ...{ id, from, verified, sentAt, messageType, priority, correlationId, hops },
+    ...(encrypted ? { encrypted } : {}),
     ...(replyTo === undefined ? {} : { replyTo }),
     ...(expiresAt === undefined ? {} : { expiresAt }),
     ...(ackDueAt === undefined ? {} : { ackDueAt }),
@@ -83,11 +98,12 @@ function shell(message: MessageRecord): Omit<View, "payload"> {
 }
 
 function shown(
-  message: MessageRecord | undefined,
+  message: ShownMessage | undefined,
   size: number,
   share: number,
-): Pick<View, "payload"> & Partial<Pick<View, "cut">> {
+): Pick<View, "payload"> & Partial<Pick<View, "cut" | "unopened">> {
   if (!message) return { payload: null };
+  if (message.unopened !== undefined) return { payload: null, unopened: beginning(message.unopened, share) };
   if (size <= share) return { payload: message.payload };
   const text = payloadText(message.payload);
   const part = beginning(text, share);
@@ -96,7 +112,7 @@ function shown(
 }
 
 /** Messages of which something is wrong, with what became of them at whom; `extra` is what else is told of each. */
-export function troubledViews<I extends { readonly message: MessageRecord; readonly delivery: Delivery }, T extends object>(
+export function troubledViews<I extends { readonly message: ShownMessage; readonly delivery: Delivery }, T extends object>(
   items: readonly I[],
   extra: (item: I) => T,
 ): (TroubledView & T)[] {

@@ -2,7 +2,7 @@ import { fields, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
 import { REPLY_WAIT_MS_DEFAULT } from "../requests.ts";
 import { defineTool } from "./define.ts";
-import { aheadMs, messageView, priority, speaker, target } from "./message-schemas.ts";
+import { aheadMs, encrypt, messageView, priority, speaker, target } from "./message-schemas.ts";
 import { view } from "./message-views.ts";
 
 export const requestReply = defineTool({
@@ -21,17 +21,18 @@ export const requestReply = defineTool({
     priority: priority(),
     ttlMs: aheadMs(),
     waitMs: fields.waitMs().describe("Default 30 s"),
+    encrypt: encrypt(),
     mailbox: z.boolean().exactOptional(),
     agentId: speaker(),
   }),
   output: () => ({ requestId: z.string(), reply: messageView() }),
   untrusted: ["reply.payload"],
-  async handle({ requests }, { waitMs = REPLY_WAIT_MS_DEFAULT, ...input }, { call, signal, progress }) {
+  async handle({ requests, envelopes }, { waitMs = REPLY_WAIT_MS_DEFAULT, ...input }, { call, caller, signal, progress }) {
     const { requestId, reply } = await requests.ask(call, input, {
       waitMs,
       signal,
       onProgress: (waitedMs) => progress(`No reply yet after ${Math.round(waitedMs / 1_000)} s`),
     });
-    return { requestId, reply: view(reply, {}) };
+    return { requestId, reply: view(await envelopes.openOne(caller, reply), {}) };
   },
 });

@@ -26,11 +26,11 @@ export const searchMessages = defineTool({
   }),
   output: () => ({ messages: z.array(messageView()), nextCursor: fields.nextCursor() }),
   untrusted: ["messages[].payload"],
-  async handle({ search }, { limit = MESSAGES_DEFAULT, ...input }, { call }) {
+  async handle({ search, envelopes }, { limit = MESSAGES_DEFAULT, ...input }, { call, caller }) {
     const { messages, ...rest } = await search.find(call, { ...input, limit });
     return {
       messages: views(
-        messages,
+        await envelopes.open(caller, messages),
         messages.map(() => ({})),
       ),
       ...rest,

@@ -2,7 +2,7 @@ import { MESSAGE_TYPES } from "@mcp-swarm/coordination/messages";
 import { fields, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
-import { aheadMs, correlationId, messageId, priority, sent, speaker, target } from "./message-schemas.ts";
+import { aheadMs, correlationId, encrypt, messageId, priority, sent, speaker, target } from "./message-schemas.ts";
 
 export const sendMessage = defineTool({
   name: "send_message",
@@ -23,6 +23,7 @@ export const sendMessage = defineTool({
     ttlMs: aheadMs(),
     notBefore: fields.timeMs().exactOptional().describe("ms since epoch"),
     ackWithinMs: aheadMs().describe("Ask for an acknowledgement"),
+    encrypt: encrypt(),
     mailbox: z.boolean().exactOptional().describe("Keep it for an agent nobody knows yet"),
     agentId: speaker(),
   }),

@@ -1,9 +1,11 @@
 /** Processes with agents, messages and topics over one store, and time that moves only when told. */
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
+import type { Held } from "@mcp-swarm/coordination/messages";
 import { type ManualClock, seededRandom } from "@mcp-swarm/core";
 import { plainCall } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
 import { type Broadcasting, broadcasting, type Subscribing, subscribing } from "../../src/broadcasting.ts";
+import type { Sealing } from "../../src/envelopes.ts";
 import type { DeliveredMessage } from "../../src/inbox.ts";
 import { type Messaging, messaging } from "../../src/messaging.ts";
 import { type AgentProcess, agentOn } from "./agents.ts";
@@ -20,6 +22,8 @@ export interface CommOptions {
   inboxMax?: number;
   messageRate?: number;
   retentionDays?: number;
+  held?: Held;
+  sealing?: Sealing;
 }
 
 const READS_MAX = 200;
@@ -31,7 +35,7 @@ export async function commOn(
   store: Store,
   clock: ManualClock,
   agentId: string,
-  { inboxMax, messageRate = MESSAGE_RATE, retentionDays = 7, ...options }: CommOptions,
+  { inboxMax, messageRate = MESSAGE_RATE, retentionDays = 7, held, sealing, ...options }: CommOptions,
 ): Promise<CommProcess> {
   const agent = await agentOn(store, clock, agentId, options);
   const random = seededRandom(options.process);
@@ -44,6 +48,8 @@ export async function commOn(
     messageRate,
     sources: [topics.subscriptions],
     inboxMax,
+    held,
+    sealing,
   });
   const { broadcasts, jobs } = broadcasting(store, messages);
   const call = plainCall(store, agent.caller);

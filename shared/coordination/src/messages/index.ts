@@ -10,7 +10,7 @@ export {
 } from "./fan-out.ts";
 export { heardKeys, noteHeard } from "./hops.ts";
 export { countRows, INBOX_MESSAGES_MAX, type InboxCount, InboxRoom, inboxIsFull } from "./inbox-room.ts";
-export { mayRead, messagesOf, type Pointer } from "./message-finding.ts";
+export { type Held, mayRead, messagesOf, type Pointer, steady } from "./message-finding.ts";
 export type { TextRow } from "./message-index.ts";
 export { agentKey, deliveryKey, messageKey, threadPrefix } from "./message-keys.ts";
 export {
@@ -42,6 +42,7 @@ export {
   PRIORITY_MAX,
   REASON_CHARS_MAX,
   rootOf,
+  SEALED_CHARS_MAX,
 } from "./message-record.ts";
 export { messageRetentionMs } from "./message-retention.ts";
 export { type Addressees, type Notice, Postbox, type PostboxOptions, type PostedNotice } from "./postbox.ts";

@@ -24,13 +24,31 @@ export function pointerTo({ id, from, audience, notBefore }: MessageRecord): Poi
 }
 
 /**
+ * Whether what an agent sent is held back now, because the agent is quarantined: nobody gets it until that ends, and then all of it,
+ * in order. Absent in an open swarm, where nobody is.
+ */
+export type Held = (from: string) => boolean;
+
+/** The same, with one answer for each agent however often it is asked: within one look, so that no later message is seen before an earlier one. */
+export function steady(held: Held | undefined): Held | undefined {
+  if (!held) return undefined;
+  const known = new Map<string, boolean>();
+  return (from) => {
+    const answer = known.get(from) ?? held(from);
+    known.set(from, answer);
+    return answer;
+  };
+}
+
+/**
  * Whether `reader` may read each: its own messages, those sent to it once they are due, those of topics, and of other broadcasts
- * those that it got.
+ * those that it got; of others than itself nothing that is held back.
  */
 export async function mayRead(
   store: Pick<Store, "getMany" | "now">,
   reader: string,
   pointers: readonly Pointer[],
+  held?: Held,
 ): Promise<boolean[]> {
   const asked = pointers.filter(({ from, to, topic }) => from !== reader && to === undefined && !topic);
   const timed = pointers.some(({ notBefore }) => notBefore !== undefined);
@@ -41,6 +59,7 @@ export async function mayRead(
   const got = new Set(asked.filter((_, at) => deliveries[at] !== undefined).map(({ id }) => id));
   return pointers.map(({ id, from, to, topic, notBefore }) => {
     if (from === reader) return true;
+    if (held?.(from)) return false;
     if (notBefore !== undefined && notBefore > now) return false;
     return to === reader || topic === true || got.has(id);
   });

@@ -31,9 +31,9 @@ function scopesOf({ from, audience: { kind, name } }: MessageRecord): string[] {
   return [`from:${from}`, way, `from:${from} ${way}`];
 }
 
-/** Its type and the strings in its payload, about as much as is searched. */
-function textOf({ messageType, payload }: MessageRecord): string {
-  return withStrings(messageType, payload);
+/** Its type and the strings in its payload, about as much as is searched; what is sealed has no words. */
+function textOf({ messageType, payload, encrypted }: MessageRecord): string {
+  return encrypted ? messageType : withStrings(messageType, payload);
 }
 
 /** Input is checked for its depth before it comes here. */

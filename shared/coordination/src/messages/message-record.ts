@@ -3,6 +3,8 @@ import type { Json } from "@mcp-swarm/core";
 
 /** Largest payload, in bytes of JSON; longer things belong in a file or in shared state, which a message names. */
 export const PAYLOAD_BYTES_MAX = 262_144;
+/** Most characters of a payload once it is sealed: signed and encrypted, each in base64url. */
+export const SEALED_CHARS_MAX = 2 * PAYLOAD_BYTES_MAX;
 /** 9 is the most urgent. */
 export const PRIORITY_MAX = 9;
 export const PRIORITY_DEFAULT = 5;
@@ -44,7 +46,10 @@ export type MessageRecord = {
   readonly order: string;
   readonly audience: Audience;
   readonly messageType: string;
+  /** Of an encrypted message the sealed text. */
   readonly payload: Json;
+  /** Sealed by its sender so that only its receiver and the sender itself can read it. */
+  readonly encrypted?: true;
   readonly priority: number;
   /** Of the thread; the message's own id when it begins one. */
   readonly correlationId: string;

@@ -9,7 +9,8 @@ import { AHEAD_MS_MAX, type MessageRecord, PRIORITY_DEFAULT, rootOf } from "./me
 import { type Bucket, take } from "./rate.ts";
 
 /** A message that is checked as far as that needs no store. Made outside the plan: its id is new. */
-export interface Draft extends Pick<MessageRecord, "id" | "from" | "verified" | "audience" | "messageType" | "payload"> {
+export interface Draft
+  extends Pick<MessageRecord, "id" | "from" | "verified" | "audience" | "messageType" | "payload" | "encrypted"> {
   /** 0 to PRIORITY_MAX, 9 first. */
   readonly priority?: number | undefined;
   readonly correlationId?: string | undefined;
@@ -94,6 +95,7 @@ export class Posting {
       order: `${ordered(sentAt)}${same.toString(36).padStart(SAME_DIGITS, "0")}`,
       priority: draft.priority ?? PRIORITY_DEFAULT,
       hops: correlationId === id ? 0 : hopsOf(tx, from, correlationId, answered),
+      ...(draft.encrypted ? { encrypted: true } : {}),
       ...(replyTo === undefined ? {} : { replyTo }),
       ...(notBefore === undefined ? {} : { notBefore }),
       ...(ackDueAt === undefined ? {} : { ackDueAt }),
