@@ -11,6 +11,8 @@ import { ERAS, eventually, Host, type ToolAnswer, temporaryFolder } from "../sup
 import { SecuredSwarm } from "../support/secured.ts";
 
 const WAIT_MS = 50_000;
+/** Longer than any test: what is free sooner was given back. */
+const LONG_LEASE = { env: { SWARM_LEASE_MS: "600000" } };
 /** Processes that work while their agent is revoked. */
 const WORKERS = 8;
 
@@ -91,7 +93,7 @@ describe.each(ENGINES)("in a secured swarm on $name", ({ meet }) => {
     await swarm.enroll("worker-2");
     await using other = await swarm.host("worker-2");
     for (let i = 0; i < WORKERS; i++) await other.call("add_task", { id: `task-${i}`, description: "Work" });
-    const hosts = await Promise.all(Array.from({ length: WORKERS }, () => swarm.host("worker-1")));
+    const hosts = await Promise.all(Array.from({ length: WORKERS }, () => swarm.host("worker-1", LONG_LEASE)));
     try {
       await Promise.all(hosts.map((host, i) => host.call("claim_task", { taskId: `task-${i}` })));
       let stop = false;
@@ -124,7 +126,7 @@ describe.each(ENGINES)("in a secured swarm on $name", ({ meet }) => {
     await using swarm = await SecuredSwarm.secure(meeting);
     await swarm.enroll("worker-1");
     await swarm.enroll("worker-2");
-    await using host = await swarm.host("worker-1");
+    await using host = await swarm.host("worker-1", LONG_LEASE);
     await using other = await swarm.host("worker-2");
     await host.call("add_task", { id: "a", description: "Work" });
     await host.call("claim_task", { taskId: "a" });
@@ -226,7 +228,7 @@ describe.each(ENGINES)("in a secured swarm on $name", ({ meet }) => {
   test("a process that was started before the swarm was secured refuses all calls, and what it held is free", async () => {
     verifies("SEC-05");
     using meeting = await meet();
-    await using early = await Host.start({ store: meeting.store, agent: "early" });
+    await using early = await Host.start({ ...LONG_LEASE, store: meeting.store, agent: "early" });
     await early.call("add_task", { id: "a", description: "Work" });
     await early.call("claim_task", { taskId: "a" });
     await using swarm = await SecuredSwarm.secure({ store: meeting.store, policies: defaultPolicies() });
