@@ -8,7 +8,8 @@ import { counted } from "../../../test/support/counted-store.ts";
 import { VIEWED_MAX, viewInbox } from "../src/inbox-view.ts";
 import { commOn } from "./support/comm.ts";
 
-const FEW = 2_000;
+/** So many that every bound of a look is reached already. */
+const FEW = 5_000;
 const MANY = 100_000;
 const BATCH = 1_000;
 
