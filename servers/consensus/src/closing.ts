@@ -1,0 +1,226 @@
+/**
+ * How a vote ends. Nothing runs for it: whoever looks next writes what has become so. First the state, from which on no ballot is taken;
+ * then, from rows that no longer change, the result. Whoever dies in between leaves it to the next.
+ */
+import { type Attempt, waitFor } from "@mcp-swarm/coordination";
+import { assert, type Clock, SwarmError } from "@mcp-swarm/core";
+import type { Store, Transaction } from "@mcp-swarm/store";
+import type { BallotRow } from "./ballot-record.ts";
+import { hashOf } from "./canonical.ts";
+import type { Notices } from "./notices.ts";
+import { asJson, type ResultRecord } from "./result-record.ts";
+import { resultPayload, type Signing } from "./signing.ts";
+import { decidedBy, electorateOf, outcomeOf, validRows } from "./tallying.ts";
+import { noSuchVote } from "./vote-book.ts";
+import {
+  changeKey,
+  changesIn,
+  countsOf,
+  listEnded,
+  moveActive,
+  readBallots,
+  readResult,
+  readState,
+  resultKey,
+  SMALL_VOTE_MAX,
+  stateKey,
+  untilForgotten,
+  type Vote,
+} from "./vote-layer.ts";
+import { type EndedBecause, REVEAL_MS_DEFAULT, statusAt, type VoteState } from "./vote-record.ts";
+
+/** Of a vote with many participants all ballots are looked at after each of so many parts of them. */
+const LOOKS_PER_VOTE = 200;
+/** How often a waiting call looks whether the vote is decided: whoever cast the deciding ballot may have died before it said so. */
+const LOOK_EVERY_MS = 2_000;
+/** Deadline, reveal deadline, result, and once more to read it. */
+const STEPS_MAX = 6;
+
+/** Where a vote is. `result` is there exactly when it is closed and not cancelled. */
+export interface Standing {
+  readonly state: VoteState | undefined;
+  readonly result: ResultRecord | undefined;
+  /** The engine's clock. */
+  readonly now: number;
+}
+
+export interface ClosingOptions {
+  clock: Clock;
+  signing: Signing;
+  notices: Notices;
+}
+
+export class Closing {
+  readonly #options: ClosingOptions;
+
+  constructor(options: ClosingOptions) {
+    this.#options = options;
+  }
+
+  /** Where the vote is, once all that is due has been written. `signer`: the agent in whose name a result would be signed. */
+  async settle(store: Store, vote: Vote, signer: string | undefined): Promise<Standing> {
+    const { record } = vote;
+    for (let step = 0; step < STEPS_MAX; step++) {
+      const [[stateRow, resultRow], now] = await Promise.all([
+        store.getMany([stateKey(record.id), resultKey(record.id)]),
+        store.now(),
+      ]);
+      if (now >= record.keptUntil) throw noSuchVote(record.id);
+      const state = stateRow?.value as VoteState | undefined;
+      const result = resultRow?.value as ResultRecord | undefined;
+      if (result || state?.phase === "cancelled") return { state, result, now };
+      if (state?.phase === "closed") await this.#count(store, vote, state, signer);
+      else if (statusAt(record, state, now).overdue) await this.#end(store, vote, "deadline");
+      else return { state, result, now };
+    }
+    throw new SwarmError("unavailable", "The vote's end could not be written.", { hint: "Ask again." });
+  }
+
+  /** After a ballot, a recusal or a reveal: ends the vote when nothing that may come can change its outcome. */
+  async follow(store: Store, vote: Vote, signer: string | undefined): Promise<void> {
+    if (await this.#mayBeOver(store, vote)) await this.look(store, vote, signer);
+  }
+
+  /** Ends the vote when it is decided, or everybody has committed or revealed. */
+  async look(store: Store, vote: Vote, signer: string | undefined): Promise<void> {
+    const { record } = vote;
+    if (record.settings.revisable) return;
+    const state = (await store.get(stateKey(record.id)))?.value as VoteState | undefined;
+    if (state && state.phase !== "revealing") return;
+    const changes = changesIn(await store.get(changeKey(record.id)));
+    const rows = await readBallots(store, record.id);
+    const because = record.settings.sealed ? sealedEnd(vote, rows, state) : await this.#decision(vote, rows);
+    if (because === undefined) return;
+    await this.#end(store, vote, because, changes);
+    await this.settle(store, vote, signer);
+  }
+
+  /** The result, or where the vote is when `waitMs` is over. */
+  async wait(store: Store, vote: Vote, signer: string | undefined, waiting: Waiting): Promise<Standing> {
+    const { record } = vote;
+    let last: Standing | undefined;
+    const ended = await waitFor<Standing>({
+      store,
+      clock: this.#options.clock,
+      prefixes: [stateKey(record.id), resultKey(record.id)],
+      ...waiting,
+      attempt: async (): Promise<Attempt<Standing>> => {
+        last = await this.settle(store, vote, signer);
+        if (!isOver(last)) {
+          await this.#lookAgain(store, vote, signer);
+          last = await this.settle(store, vote, signer);
+        }
+        if (isOver(last)) return { value: last };
+        const dueAt = last.state?.revealUntil ?? record.closesAt;
+        return { againInMs: Math.max(0, Math.min(LOOK_EVERY_MS, dueAt - last.now)) };
+      },
+    });
+    assert(last, "a wait attempts at least once");
+    return ended ?? last;
+  }
+
+  /** Of a large vote only when more have voted than at the last look of this process. */
+  async #lookAgain(store: Store, vote: Vote, signer: string | undefined): Promise<void> {
+    const { record } = vote;
+    if (record.participants > SMALL_VOTE_MAX) {
+      const { settled, revealed } = await countsOf(store, record.id);
+      if (this.#looked.get(record.id) === settled + revealed) return;
+      this.#looked.set(record.id, settled + revealed);
+      const [oldest] = this.#looked.keys();
+      if (this.#looked.size > LOOKED_KEPT_MAX && oldest !== undefined) this.#looked.delete(oldest);
+    }
+    await this.look(store, vote, signer);
+  }
+
+  readonly #looked = new Map<string, number>();
+
+  async #mayBeOver(store: Store, { record }: Vote): Promise<boolean> {
+    if (record.participants <= SMALL_VOTE_MAX) return true;
+    const { settled, revealed } = await countsOf(store, record.id);
+    if (record.settings.sealed) return settled >= record.participants || revealed > 0;
+    return settled >= record.participants || settled % Math.ceil(record.participants / LOOKS_PER_VOTE) === 0;
+  }
+
+  /** Signatures are checked before a vote is ended early, so that a forged row does not end it. */
+  async #decision(vote: Vote, rows: readonly BallotRow[]): Promise<EndedBecause | undefined> {
+    if (!decidedBy(vote, rows)) return undefined;
+    const valid = await validRows(vote, rows, this.#options.signing);
+    if (valid.length < rows.length && !decidedBy(vote, valid)) return undefined;
+    const voted = new Set(valid.flatMap(({ voter, ballot }) => (ballot ? [voter] : [])));
+    return [...electorateOf(vote, valid).keys()].every((name) => voted.has(name)) ? "all_voted" : "decided";
+  }
+
+  /** Writes the next state, unless another did, or what it was reckoned from has changed. */
+  async #end(store: Store, vote: Vote, because: EndedBecause, changes?: number): Promise<void> {
+    const { record } = vote;
+    await store.transact(
+      (tx) => {
+        const state = readState(tx, record.id);
+        if (state && state.phase !== "revealing") return;
+        if (because === "deadline" && !statusAt(record, state, tx.now).overdue) return;
+        if (changes !== undefined && changesIn(tx.get(changeKey(record.id))) !== changes) return;
+        if (state ? because === "all_voted" : because === "all_revealed") return;
+        if (record.settings.sealed && !state) beginReveal(tx, vote, because);
+        else tx.put(stateKey(record.id), { ...state, phase: "closed", at: tx.now, because }, untilForgotten(record, tx.now));
+      },
+      { prefetch: { keys: [stateKey(record.id), changeKey(record.id)] } },
+    );
+  }
+
+  async #count(store: Store, vote: Vote, state: VoteState, signer: string | undefined): Promise<void> {
+    const { signing, notices } = this.#options;
+    const { record } = vote;
+    const outcome = await outcomeOf(vote, await readBallots(store, record.id), state, signing);
+    const hash = hashOf(asJson(outcome));
+    const signature = signer === undefined ? undefined : await signing.sign("vote-result", signer, resultPayload(record, hash));
+    const result: ResultRecord = {
+      outcome,
+      hash,
+      ...(signer === undefined || signature === undefined ? {} : { countedBy: signer, signature }),
+    };
+    const notice = await notices.ended(store, vote, outcome);
+    const posted = await store.transact(
+      (tx) => {
+        if (readResult(tx, record.id)) return null;
+        tx.put(resultKey(record.id), { ...result, outcome: asJson(outcome) }, untilForgotten(record, tx.now));
+        listEnded(tx, vote, state, tx.now);
+        return notice.post(tx);
+      },
+      { prefetch: { keys: [resultKey(record.id), ...notice.reads] } },
+    );
+    await notice.finish(store, posted);
+  }
+}
+
+/** Votes whose last look this process remembers. */
+const LOOKED_KEPT_MAX = 1_000;
+
+export interface Waiting {
+  /** 0 to WAIT_MS_MAX. */
+  readonly waitMs: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((waitedMs: number) => void) | undefined;
+}
+
+function isOver({ state, result }: Standing): boolean {
+  return result !== undefined || state?.phase === "cancelled";
+}
+
+/** No more commitments; choices from now on. */
+function beginReveal(tx: Transaction, { record }: Vote, because: EndedBecause): void {
+  const revealUntil = tx.now + (record.settings.revealMs ?? REVEAL_MS_DEFAULT);
+  const state: VoteState = { phase: "revealing", at: tx.now, because, revealUntil };
+  tx.put(stateKey(record.id), state, untilForgotten(record, tx.now));
+  moveActive(tx, record, revealUntil);
+}
+
+/** Why the phase of a sealed vote is over before its deadline; undefined while it is not. */
+function sealedEnd(vote: Vote, rows: readonly BallotRow[], state: VoteState | undefined): EndedBecause | undefined {
+  if (state) {
+    const committed = rows.filter(({ commitment, equivocation }) => commitment && !equivocation);
+    return committed.every(({ ballot }) => ballot) ? "all_revealed" : undefined;
+  }
+  const committed = new Set(rows.flatMap(({ voter, commitment }) => (commitment ? [voter] : [])));
+  const eligible = [...electorateOf(vote, rows).keys()];
+  return eligible.length > 0 && eligible.every((name) => committed.has(name)) ? "all_voted" : undefined;
+}

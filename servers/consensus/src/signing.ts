@@ -1,0 +1,98 @@
+/** What a voter signs, and how it is checked. Each use has its own type, so that a signature for one is none for another. */
+import { createHash } from "node:crypto";
+import { type JsonObject, SwarmError } from "@mcp-swarm/core";
+import type { Signatures } from "@mcp-swarm/identity";
+import type { Choice } from "./ballot-record.ts";
+import { canonicalJson } from "./canonical.ts";
+import type { VoteRecord } from "./vote-record.ts";
+
+export type SignedType = "ballot" | "commitment" | "delegation" | "vote-result";
+
+/** Which vote, by its hash too: a ballot that is signed for one proposal counts for no other. */
+interface Signable {
+  readonly record: Pick<VoteRecord, "id" | "hash">;
+  readonly voter: string;
+}
+
+/** A ballot as its voter signs it: who says what about which proposal. The rationale is there as its SHA-256. */
+export function ballotPayload({ record, voter }: Signable, choice: Choice, rationale: string | undefined): JsonObject {
+  const { id: voteId, hash: proposalHash } = record;
+  const rationaleHash = rationale === undefined ? undefined : createHash("sha256").update(rationale).digest("hex");
+  return { voteId, proposalHash, voter, ...choice, ...(rationaleHash === undefined ? {} : { rationaleHash }) };
+}
+
+export function commitmentPayload({ record, voter }: Signable, commitment: string): JsonObject {
+  return { voteId: record.id, proposalHash: record.hash, voter, commitment };
+}
+
+export function delegationPayload({ record, voter }: Signable, to: string): JsonObject {
+  return { voteId: record.id, proposalHash: record.hash, voter, to };
+}
+
+export function resultPayload(record: Pick<VoteRecord, "id" | "hash">, resultHash: string): JsonObject {
+  return { voteId: record.id, proposalHash: record.hash, resultHash };
+}
+
+/** What is signed, as a text to compare. A signer may add when it signed (`at`), and what a JWT has (`iat`, `nonce` and the like). */
+const asText = (payload: JsonObject, names: readonly string[]): string =>
+  canonicalJson(Object.fromEntries(names.map((name) => [name, payload[name]])));
+
+/** The members that say something; a signature that leaves one out, or says more of them, signs another ballot. */
+const MEMBERS = [
+  ...["voteId", "proposalHash", "voter", "vote", "ranking", "scores", "confidence", "modelFamily", "rationaleHash"],
+  ...["commitment", "to", "resultHash"],
+];
+
+/** Longest compact JWS that is taken, in characters. */
+export const SIGNATURE_MAX = 16_384;
+
+/** Signs and checks for one process; in an open swarm nobody can. */
+export class Signing {
+  readonly #signatures: Signatures | undefined;
+
+  constructor(signatures: Signatures | undefined) {
+    this.#signatures = signatures;
+  }
+
+  get secured(): boolean {
+    return this.#signatures !== undefined;
+  }
+
+  /**
+   * The voter's own signature when it gives one, checked; else one by this process's key; undefined when neither is there: the swarm is
+   * open, or the voter's key is elsewhere.
+   * @throws SwarmError unauthenticated of a wrong signature, invalid_argument of one over something else
+   */
+  async sign(type: SignedType, signer: string, payload: JsonObject, own?: string): Promise<string | undefined> {
+    if (own !== undefined) {
+      if (!this.#signatures) {
+        throw new SwarmError("failed_precondition", "This swarm is open: it knows no keys, so a signature means nothing here.", {
+          hint: "Leave signature out.",
+        });
+      }
+      if (await this.says(type, signer, payload, own)) return own;
+      throw new SwarmError("unauthenticated", "The signature is over something else than this call says.", {
+        hint: "Sign exactly voteId, proposalHash, voter and what you cast, as get_vote shows them.",
+      });
+    }
+    return this.#signatures?.sign(signer, type, payload);
+  }
+
+  /** Whether the signature says this. @throws SwarmError unauthenticated of one that is not the signer's */
+  async says(type: SignedType, signer: string, payload: JsonObject, jws: string): Promise<boolean> {
+    if (!this.#signatures) return false;
+    const signed = await this.#signatures.verify(type, jws);
+    return signed.agentId === signer && asText(signed.payload, MEMBERS) === asText(payload, MEMBERS);
+  }
+
+  /** The same of the past: a key that was in force once will do, and a signature that is wrong proves nothing. @throws SwarmError unavailable */
+  async proves(type: SignedType, signer: string, payload: JsonObject, jws: string): Promise<boolean> {
+    try {
+      const signed = await this.#signatures?.verify(type, jws, { whenever: true });
+      return signed?.agentId === signer && asText(signed.payload, MEMBERS) === asText(payload, MEMBERS);
+    } catch (error) {
+      if (error instanceof SwarmError && error.code === "unauthenticated") return false;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,42 @@
+import { fields, READS, shrinkToFit } from "@mcp-swarm/server";
+import * as z from "zod";
+import { defineTool } from "./define.ts";
+import { RESULT_UNTRUSTED, resultView } from "./views.ts";
+import { result, voteId } from "./vote-schemas.ts";
+
+export const getResult = defineTool({
+  name: "get_result",
+  title: "Read a vote's result",
+  description:
+    "What came of a vote, with each step of the count; waits for its end up to waitMs. result is null while it runs, or cancelled.",
+  toolset: "votes",
+  operation: "vote:read",
+  resource: (input) => `vote/${input.voteId}`,
+  effects: READS,
+  input: () => ({ voteId: voteId(), waitMs: fields.waitMs() }),
+  output: () => ({
+    voteId: z.string(),
+    status: z.enum(["open", "revealing", "closed", "cancelled"]),
+    closesAt: z.number(),
+    revealUntil: z.number().exactOptional(),
+    result: result().nullable(),
+  }),
+  untrusted: RESULT_UNTRUSTED,
+  async handle({ results }, { waitMs = 0, ...input }, { call, signal, progress }) {
+    const {
+      record,
+      state,
+      status,
+      result: found,
+    } = await results.get(call, input, {
+      waitMs,
+      signal,
+      onProgress: (waitedMs) => progress(`Still open after ${Math.round(waitedMs / 1_000)} s`),
+    });
+    const where = {
+      ...{ voteId: record.id, status, closesAt: record.closesAt },
+      ...(state?.revealUntil === undefined ? {} : { revealUntil: state.revealUntil }),
+    };
+    return shrinkToFit((scale) => ({ ...where, result: found ? resultView(found, scale) : null }));
+  },
+});
