@@ -8,6 +8,10 @@ import { mostWins, named, optionRule, orderOf, totals, type Valued } from "./opt
 export const borda = optionRule({
   name: "borda",
   ballots: rankingBallot,
+  isSure(options, ballots, remaining) {
+    const [first = 0, second = 0] = totals(options, ballots.map(halfPoints)).sort((a, b) => b - a);
+    return first - second > remaining * 2 * (options - 1);
+  },
   elect(options, ballots) {
     const points = totals(options.length, ballots.map(halfPoints));
     return { ...mostWins(points, [{ rule: "Borda: points by rank, in halves.", counts: named(options, points) }]), scale: 2 };

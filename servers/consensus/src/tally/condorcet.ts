@@ -1,11 +1,12 @@
 import { rankingBallot } from "./option-ballot.ts";
 import { optionRule } from "./option-rule.ts";
-import { duelsOf, duelsStep, winningVotes, winsOf } from "./pairwise.ts";
+import { duelsOf, duelsStep, isSureOfAllDuels, winningVotes, winsOf } from "./pairwise.ts";
 
 /** The option that wins its duel with every other. There may be none; then there is no consensus. */
 export const condorcet = optionRule({
   name: "condorcet",
   ballots: rankingBallot,
+  isSure: isSureOfAllDuels,
   tieBreak: false,
   elect(options, ballots) {
     const duels = duelsOf(options.length, ballots);

@@ -2,6 +2,7 @@
 import { rankingBallot } from "./option-ballot.ts";
 import { optionRule, type Valued, type Verdict } from "./option-rule.ts";
 import { RUNOFF_OPTIONS_MAX, type Step } from "./rule.ts";
+import { total } from "./settings.ts";
 
 /** Rounds that the steps of a result show; a tie in every round can make 2^RUNOFF_OPTIONS_MAX of them. */
 export const ROUNDS_SHOWN_MAX = 30;
@@ -15,6 +16,11 @@ export const instantRunoff = optionRule({
   name: "instant_runoff",
   ballots: rankingBallot,
   optionsMax: RUNOFF_OPTIONS_MAX,
+  isSure(options, ballots, remaining) {
+    const { ranked, scale } = rankedBallots(ballots);
+    const votes = firstPreferences(options, ranked, 2 ** options - 1, scale);
+    return votes.some((own) => 2 * own > total(votes) + remaining * scale);
+  },
   elect,
 });
 
@@ -64,7 +70,7 @@ interface Round {
 
 function roundOf(votes: readonly number[], remaining: readonly number[]): Round {
   const votesOf = (place: number) => votes[place] ?? 0;
-  const all = remaining.reduce((sum, place) => sum + votesOf(place), 0);
+  const all = total(remaining.map(votesOf));
   if (all === 0) return { wins: remaining, leave: [], rule: "No ballot names any option that remains: all of them win." };
   const majority = remaining.filter((place) => 2 * votesOf(place) > all);
   if (majority.length > 0) return { wins: majority, leave: [], rule: "Has more than half of the ballots that still count." };

@@ -21,7 +21,7 @@ export const logarithmicPool = optionRule({
   yesNo: true,
   elect(options, ballots, { threshold }): Verdict {
     const logs = options.map((_, place) => logOfProduct(place, ballots));
-    const sorted = [...logs].sort((a, b) => (a < b ? -1 : Number(a > b)));
+    const sorted = ascending(logs);
     const ranks = logs.map((log) => sorted.indexOf(log));
     const shares = sharesOf(logs, total(ballots.map(({ weight }) => weight)));
     const counts = shares.map((share) => Math.round(share * CERTAIN));
@@ -72,8 +72,12 @@ function logOf(value: number): bigint {
   return log;
 }
 
+function ascending(numbers: readonly bigint[]): bigint[] {
+  return [...numbers].sort((a, b) => (a < b ? -1 : Number(a > b)));
+}
+
 function sharesOf(logs: readonly bigint[], weight: number): number[] {
-  const highest = logs.reduce((most, log) => (log > most ? log : most));
+  const highest = ascending(logs).at(-1) ?? 0n;
   const means = logs.map((log) => Math.exp(Number(log - highest) / LOG_UNIT / weight));
   const all = total(means);
   return means.map((mean) => mean / all);

@@ -1,11 +1,12 @@
 import { rankingBallot } from "./option-ballot.ts";
 import { highestOf, named, optionRule, orderOf } from "./option-rule.ts";
-import { duelsOf, duelsStep, winningVotes } from "./pairwise.ts";
+import { duelsOf, duelsStep, isSureOfAllDuels, winningVotes } from "./pairwise.ts";
 
 /** The option whose worst defeat is the smallest, by winning votes (Simpson and Kramer). */
 export const minimax = optionRule({
   name: "minimax",
   ballots: rankingBallot,
+  isSure: isSureOfAllDuels,
   elect(options, ballots) {
     const duels = duelsOf(options.length, ballots);
     const wins = winningVotes(duels);

@@ -34,6 +34,8 @@ export interface OptionMethod {
   elect(options: readonly string[], ballots: readonly Valued[], settings: Settings): Verdict;
   /** For methods that add up worths and nothing else: the most that one ballot can give to an option. */
   readonly worthMax?: number;
+  /** For the others: whether one option wins alone, whatever `remaining` weight of ballots still says. May miss that. */
+  isSure?(options: number, ballots: readonly Valued[], remaining: number): boolean;
 }
 
 /** All that the outcome depends on. */
@@ -138,9 +140,10 @@ export function optionRule(method: OptionMethod): Rule {
   function isCertain(settings: Settings, poll: Poll, electorate: Electorate, ballots: readonly Ballot[]): boolean {
     const { worthMax } = method;
     const { turnout } = poll;
-    if (worthMax === undefined || turnout.voted < turnout.quorum) return false;
+    if (turnout.voted < turnout.quorum) return false;
     const options = optionsOf(settings);
     const remaining = turnout.eligible - turnout.voted;
+    if (worthMax === undefined) return method.isSure?.(options.length, poll.ballots, remaining) ?? false;
     const tieBreak = tieBreakOf(settings);
     const chairLeft =
       tieBreak.kind === "chair" &&

@@ -30,6 +30,19 @@ export function winningVotes(duels: Matrix): Matrix {
   });
 }
 
+/** The option that wins all its duels, whatever `remaining` weight of ballots still says. */
+export function sureWinnerOfDuels(options: number, ballots: readonly Valued[], remaining: number): number | undefined {
+  const duels = duelsOf(options, ballots);
+  const leads = (row: number, column: number) => (duels[row]?.[column] ?? 0) - (duels[column]?.[row] ?? 0);
+  const places = [...duels.keys()];
+  return places.find((place) => places.every((other) => other === place || leads(place, other) > remaining));
+}
+
+/** `isSure` of the methods that elect whoever wins all duels. */
+export function isSureOfAllDuels(options: number, ballots: readonly Valued[], remaining: number): boolean {
+  return sureWinnerOfDuels(options, ballots, remaining) !== undefined;
+}
+
 /** Duels that each option wins. */
 export function winsOf(wins: Matrix): number[] {
   return wins.map((row) => row.filter((votes) => votes > 0).length);

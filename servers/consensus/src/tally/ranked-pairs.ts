@@ -1,6 +1,6 @@
 import { rankingBallot } from "./option-ballot.ts";
 import { optionRule } from "./option-rule.ts";
-import { duelsOf, duelsStep, layersOf, type Matrix, matrixOf, winningVotes, winsOf } from "./pairwise.ts";
+import { duelsOf, duelsStep, isSureOfAllDuels, layersOf, type Matrix, matrixOf, winningVotes, winsOf } from "./pairwise.ts";
 
 /**
  * Won duels are locked from the strongest to the weakest, by winning votes, except those that close a circle with what is locked;
@@ -10,6 +10,7 @@ import { duelsOf, duelsStep, layersOf, type Matrix, matrixOf, winningVotes, wins
 export const rankedPairs = optionRule({
   name: "ranked_pairs",
   ballots: rankingBallot,
+  isSure: isSureOfAllDuels,
   elect(options, ballots) {
     const duels = duelsOf(options.length, ballots);
     const wins = winningVotes(duels);
@@ -36,12 +37,14 @@ function lock(wins: Matrix): Matrix {
   const strengths = [...new Set(wins.flat())].filter((votes) => votes > 0).sort((a, b) => b - a);
   let locked = matrixOf(size, () => 0);
   for (const strength of strengths) {
-    const tried = matrixOf(size, (row, column) => {
-      const votes = wins[row]?.[column] ?? 0;
-      return votes === strength ? votes : (locked[row]?.[column] ?? 0);
+    const before = locked;
+    const at = (row: number, column: number) => before[row]?.[column] ?? 0;
+    const isNew = (row: number, column: number) => wins[row]?.[column] === strength;
+    const reaches = reachOf(matrixOf(size, (row, column) => (isNew(row, column) ? strength : at(row, column))));
+    locked = matrixOf(size, (row, column) => {
+      if (!isNew(row, column)) return at(row, column);
+      return reaches[column]?.[row] ? 0 : strength;
     });
-    const reaches = reachOf(tried);
-    locked = matrixOf(size, (row, column) => (reaches[column]?.[row] ? 0 : (tried[row]?.[column] ?? 0)));
   }
   return locked;
 }

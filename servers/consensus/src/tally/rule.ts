@@ -147,7 +147,7 @@ export interface Rule {
   /**
    * The result, once no ballot that may still come can change its outcome or winners; undefined before. All `ballots` must be
    * final. Exact (it says so as soon as it is so) over yes and no, byzantine, plurality, approval and score; the other methods
-   * wait until all have voted. Whoever is eligible and has not voted, delegators too, counts as free to vote anything or nothing.
+   * say so where one option's lead is plain, and opinion pools wait until all have voted. Whoever is eligible and has not voted, delegators too, counts as free to vote anything or nothing.
    */
   decided(settings: Settings, electorate: Electorate, ballots: readonly Ballot[]): Tally | undefined;
 }

@@ -1,6 +1,6 @@
 import { rankingBallot } from "./option-ballot.ts";
 import { optionRule } from "./option-rule.ts";
-import { duelsOf, duelsStep, layersOf, type Matrix, winningVotes } from "./pairwise.ts";
+import { duelsOf, duelsStep, isSureOfAllDuels, layersOf, type Matrix, winningVotes } from "./pairwise.ts";
 
 /**
  * A path of won duels is as strong as its weakest, by winning votes. An option beats another if its strongest path to it is
@@ -9,6 +9,7 @@ import { duelsOf, duelsStep, layersOf, type Matrix, winningVotes } from "./pairw
 export const schulze = optionRule({
   name: "schulze",
   ballots: rankingBallot,
+  isSure: isSureOfAllDuels,
   elect(options, ballots) {
     const duels = duelsOf(options.length, ballots);
     const strengths = strongestPaths(winningVotes(duels));

@@ -1,14 +1,26 @@
 /** Score, then automatic runoff (equal.vote). */
 import { scoreBallot } from "./option-ballot.ts";
 import { highestOf, named, optionRule, totals, type Valued, type Verdict } from "./option-rule.ts";
-import { duelsOf } from "./pairwise.ts";
-import type { Step } from "./rule.ts";
+import { duelsOf, sureWinnerOfDuels } from "./pairwise.ts";
+import { SCORE_MAX, type Step } from "./rule.ts";
 
 /**
  * Of the two options with the highest sums that one wins which more ballots score higher; if as many do, the one with the higher
  * sum. Where equal sums leave open who the two are, every pair that may be has its runoff, and all their winners win.
  */
-export const star = optionRule({ name: "star", ballots: scoreBallot, elect });
+export const star = optionRule({
+  name: "star",
+  ballots: scoreBallot,
+  isSure(options, ballots, remaining) {
+    // one that wins every runoff, and whom no two can pass in the sums
+    const winner = sureWinnerOfDuels(options, ballots, remaining);
+    if (winner === undefined) return false;
+    const sums = totals(options, ballots);
+    const rivals = sums.filter((sum, place) => place !== winner && sum + remaining * SCORE_MAX >= (sums[winner] ?? 0));
+    return rivals.length <= 1;
+  },
+  elect,
+});
 
 function elect(options: readonly string[], ballots: readonly Valued[]): Verdict {
   const sums = totals(options.length, ballots);
