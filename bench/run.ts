@@ -5,6 +5,7 @@
 import { writeFileSync } from "node:fs";
 import { cpus, release, totalmem, type } from "node:os";
 import { join } from "node:path";
+import { decision } from "./decision.ts";
 import { definitions } from "./definitions.ts";
 import { fullInbox } from "./full-inbox.ts";
 import { loadTest } from "./load-test.ts";
@@ -15,6 +16,7 @@ import { millionKeys } from "./million-keys.ts";
 import { millionTasks } from "./million-tasks.ts";
 import { postgresClaims } from "./postgres-claims.ts";
 import { type Bench, formatTable, meets, type Row } from "./row.ts";
+import { securedCall } from "./secured-call.ts";
 import { start } from "./start.ts";
 import { stateMcp } from "./state-mcp.ts";
 import { stdioCall } from "./stdio-call.ts";
@@ -25,6 +27,7 @@ import { watchLatency } from "./watch-latency.ts";
 const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   "stdio-call": { title: "A tool call over stdio", run: stdioCall },
   start: { title: "Start and memory", run: start },
+  "secured-call": { title: "A call in a secured swarm", run: securedCall },
   "tasks-mcp": { title: "Claim and complete through MCP, one SQLite file", run: tasksMcp },
   "tasks-postgres": { title: "Claim and complete through MCP, PostgreSQL", run: tasksPostgres },
   "load-test": { title: "The specification's load test", run: loadTest },
@@ -39,6 +42,7 @@ const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   "watch-latency": { title: "Changes of values from process to process", run: watchLatency },
   "million-keys": { title: "A million keys", run: millionKeys },
   "lock-hand-over": { title: "Locks", run: lockHandOver },
+  decision: { title: "Deciding what an agent may do", run: decision },
 };
 
 const args = process.argv.slice(2);

@@ -10,6 +10,7 @@ export {
   RATE_PER_MS_MIN,
   RESOURCE_LENGTH_MAX,
 } from "./parse.ts";
+export { Pattern } from "./pattern.ts";
 export {
   type Bound,
   type Conditions,

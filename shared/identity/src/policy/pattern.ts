@@ -5,9 +5,8 @@
  * between two wildcards is taken never matters, so the first one is.
  */
 export class Pattern {
-  readonly text: string;
   /** What stands before the first wildcard; the whole pattern when it has none. */
-  readonly #head: string;
+  readonly head: string;
   /** Undefined when there is no wildcard. */
   readonly #tail: string | undefined;
   readonly #middle: readonly string[];
@@ -15,17 +14,16 @@ export class Pattern {
 
   constructor(text: string) {
     const [head = "", ...rest] = text.split("*");
-    this.text = text;
-    this.#head = head;
+    this.head = head;
     this.#tail = rest.pop();
     this.#middle = rest.filter((piece) => piece !== "");
     this.#lengthMin = head.length + (this.#tail?.length ?? 0);
   }
 
   matches(text: string): boolean {
-    if (this.#tail === undefined) return text === this.#head;
-    if (text.length < this.#lengthMin || !text.startsWith(this.#head) || !text.endsWith(this.#tail)) return false;
-    let at = this.#head.length;
+    if (this.#tail === undefined) return text === this.head;
+    if (text.length < this.#lengthMin || !text.startsWith(this.head) || !text.endsWith(this.#tail)) return false;
+    let at = this.head.length;
     const end = text.length - this.#tail.length;
     for (const piece of this.#middle) {
       const found = text.indexOf(piece, at);
@@ -37,7 +35,7 @@ export class Pattern {
 
   /** Whether it matches any text that begins with `stem`. */
   reachesInto(stem: string): boolean {
-    if (this.#head.length >= stem.length) return this.#head.startsWith(stem);
-    return this.#tail !== undefined && stem.startsWith(this.#head); // the wildcard takes the rest of the stem
+    if (this.head.length >= stem.length) return this.head.startsWith(stem);
+    return this.#tail !== undefined && stem.startsWith(this.head); // the wildcard takes the rest of the stem
   }
 }

@@ -4,16 +4,16 @@
  * forbid that is skipped for an error would let through what it was written against.
  */
 import { SwarmError } from "@mcp-swarm/core";
-import { type Check, checksOf, type Shortfall, UNKNOWN } from "./condition.ts";
+import { checksOf, type Shortfall, UNKNOWN } from "./condition.ts";
 import { isPolicy } from "./parse.ts";
 import { Pattern } from "./pattern.ts";
-import { type Decision, POLICIES_MAX, type Policy, type PolicyReason, type PolicyRequest, type RateLimit } from "./policy.ts";
+import { type Decision, POLICIES_MAX, type Policy, type PolicyReason, type PolicyRequest } from "./policy.ts";
+import { type Compiled, isAbout, Shelf } from "./shelf.ts";
 
 /** Most policies named in one decision: it goes into the audit log. */
 export const DECIDING_MAX = 10;
-/** Operations, and agents times operations, whose policies are remembered; then it begins anew. */
-const OPERATIONS_KEPT_MAX = 1_000;
-const AGENTS_KEPT_MAX = 20_000;
+/** What a set remembers of the policies about operations and agents, in places of policies; when it is full it begins anew. */
+const PLACES_MAX = 200_000;
 
 /** What became of one policy for one request. */
 export interface Explanation {
@@ -28,28 +28,16 @@ export interface Explanation {
   readonly why: string;
 }
 
-interface Compiled {
-  readonly id: string;
-  readonly effect: "permit" | "forbid";
-  readonly operations: readonly Pattern[];
-  /** Undefined: everybody. */
-  readonly who: { readonly agents: readonly Pattern[]; readonly roles: readonly string[] } | undefined;
-  /** Undefined: any. */
-  readonly resources: readonly Pattern[] | undefined;
-  readonly checks: readonly Check[];
-  readonly rate: RateLimit | undefined;
-}
-
-/** The policies of one operation, and of those what concerns an agent. */
-interface Shelf {
-  readonly all: readonly Compiled[];
-  readonly ofAgent: Map<string, { readonly roles: readonly string[]; readonly policies: readonly Compiled[] }>;
+/** The policies about one operation, and of those the ones about an agent. */
+interface Kept {
+  readonly shelf: Shelf;
+  readonly ofAgent: Map<string, { readonly roles: readonly string[]; readonly shelf: Shelf }>;
 }
 
 export class PolicySet {
   readonly #policies: readonly Compiled[];
-  readonly #shelves = new Map<string, Shelf>();
-  #agentsKept = 0;
+  readonly #kept = new Map<string, Kept>();
+  #places = 0;
 
   /**
    * Takes the policies of a signed bundle as they are: one that holds what this version does not know denies where the part of its
@@ -67,14 +55,13 @@ export class PolicySet {
 
   /** In memory, without waiting; the same for the same request. Rates are left to whoever keeps their counts. */
   decide(request: PolicyRequest): Decision {
-    const shelf = this.#shelf(request.operation);
-    const stem = stemOf(request.resource);
+    const { resource } = request;
+    const kept = this.#aboutOperation(request.operation);
     const permits: Compiled[] = [];
     const forbids: Compiled[] = [];
     const unmet: [Compiled, Shortfall][] = [];
     const errors: [Compiled, Shortfall][] = [];
-    for (const policy of this.#concerning(shelf, request)) {
-      if (!appliesTo(policy, request.resource, stem)) continue;
+    for (const policy of this.#aboutAgent(kept, request).about(resource)) {
       const shortfall = judge(policy, request);
       if (shortfall === undefined) (policy.effect === "permit" ? permits : forbids).push(policy);
       else if (shortfall.error) errors.push([policy, shortfall]);
@@ -103,15 +90,13 @@ export class PolicySet {
       const why = `Policy ${nearly[0].id} would permit ${deed(request)} to ${asker(request)}, but ${nearly[1].what}.`;
       return denied("condition_not_met", unmet.map(first), why);
     }
-    const others = shelf.all.some((policy) => policy.effect === "permit" && appliesTo(policy, request.resource, stem));
-    return others
+    return kept.shelf.about(resource).some(({ effect }) => effect === "permit")
       ? denied("insufficient_permissions", [], `No policy permits ${deed(request)} to ${asker(request)}.`)
       : denied("no_policy", [], `No policy permits ${deed(request)} to anybody.`);
   }
 
   /** What each policy says to the request, in their order: for people who write policies. */
   explain(request: PolicyRequest): Explanation[] {
-    const stem = stemOf(request.resource);
     return this.#policies.map((policy) => {
       const { id: policyId, effect } = policy;
       const say = (outcome: Explanation["outcome"], why: string): Explanation => ({ policyId, effect, outcome, why });
@@ -119,7 +104,7 @@ export class PolicySet {
         return say("operation", `It is not about ${plain(request.operation, "this operation")}.`);
       }
       if (!concerns(policy, request)) return say("agent", `It is not about ${asker(request)}.`);
-      if (!appliesTo(policy, request.resource, stem)) {
+      if (!isAbout(policy, request.resource)) {
         return say("resource", `It is not about ${plain(request.resource, "this resource")}.`);
       }
       const shortfall = judge(policy, request);
@@ -130,28 +115,30 @@ export class PolicySet {
     });
   }
 
-  #shelf(operation: string): Shelf {
-    const kept = this.#shelves.get(operation);
-    if (kept) return kept;
-    if (this.#shelves.size >= OPERATIONS_KEPT_MAX) this.#forget();
-    const all = this.#policies.filter(({ operations }) => operations.some((pattern) => pattern.matches(operation)));
-    const shelf: Shelf = { all, ofAgent: new Map() };
-    this.#shelves.set(operation, shelf);
-    return shelf;
+  #aboutOperation(operation: string): Kept {
+    const known = this.#kept.get(operation);
+    if (known) return known;
+    const about = this.#policies.filter(({ operations }) => operations.some((pattern) => pattern.matches(operation)));
+    const kept: Kept = { shelf: this.#newShelf(about), ofAgent: new Map() };
+    this.#kept.set(operation, kept);
+    return kept;
   }
 
-  #concerning(shelf: Shelf, request: PolicyRequest): readonly Compiled[] {
-    const kept = shelf.ofAgent.get(request.agentId);
-    if (kept && sameNames(kept.roles, request.roles)) return kept.policies;
-    const policies = shelf.all.filter((policy) => concerns(policy, request));
-    if (!kept && ++this.#agentsKept > AGENTS_KEPT_MAX) this.#forget();
-    shelf.ofAgent.set(request.agentId, { roles: [...request.roles], policies });
-    return policies;
+  #aboutAgent({ shelf, ofAgent }: Kept, request: PolicyRequest): Shelf {
+    const known = ofAgent.get(request.agentId);
+    if (known && sameNames(known.roles, request.roles)) return known.shelf;
+    const own = this.#newShelf(shelf.all.filter((policy) => concerns(policy, request)));
+    ofAgent.set(request.agentId, { roles: [...request.roles], shelf: own });
+    return own;
   }
 
-  #forget(): void {
-    this.#shelves.clear();
-    this.#agentsKept = 0;
+  #newShelf(policies: readonly Compiled[]): Shelf {
+    this.#places += policies.length + 1;
+    if (this.#places > PLACES_MAX) {
+      this.#kept.clear();
+      this.#places = policies.length + 1;
+    }
+    return new Shelf(policies);
   }
 }
 
@@ -214,21 +201,6 @@ function concerns({ who }: Compiled, { agentId, roles }: PolicyRequest): boolean
   if (who.roles.some((role) => roles.includes(role))) return true;
   const slash = agentId.indexOf("/");
   return who.agents.some((pattern) => pattern.matches(agentId) || (slash >= 0 && pattern.matches(agentId.slice(0, slash))));
-}
-
-/** What stands before the star of a resource that stands for many. */
-function stemOf(resource: string): string | undefined {
-  return resource.endsWith("*") ? resource.slice(0, -1) : undefined;
-}
-
-/**
- * A pattern that matches `task/*` as a text ends in a wildcard and covers all that begins with `task/`: so a permit is asked that way.
- * A forbid counts as soon as it reaches any of it.
- */
-function appliesTo({ effect, resources }: Compiled, resource: string, stem: string | undefined): boolean {
-  if (resources === undefined) return true;
-  if (stem !== undefined && effect === "forbid") return resources.some((pattern) => pattern.reachesInto(stem));
-  return resources.some((pattern) => pattern.matches(resource));
 }
 
 function sameNames(a: readonly string[], b: readonly string[]): boolean {
