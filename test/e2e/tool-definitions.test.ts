@@ -18,7 +18,7 @@ const TOOLS_MAX = 27;
 const VERBS = new Set(
   `acknowledge acquire add assign broadcast cancel cast check claim create delete elect estimate execute get initiate list mark patch
    pause redeliver register release renew request reserve reset resign restore resume reveal save search send set submit subscribe
-   transact unregister unsubscribe update validate wait`.split(/\s+/),
+   delegate recuse seal verify transact unregister unsubscribe update validate wait`.split(/\s+/),
 );
 
 /** Named by the framework these tools follow; reading takes the messages out of the inbox for a while. */
@@ -131,7 +131,7 @@ describe.each(SERVERS)("the tools of %s", (server) => {
     verifies("CORE-04");
     expect(tools.length).toBeLessThanOrEqual(TOOLS_MAX);
     for (const { name } of tools) {
-      expect(name).toMatch(/^([a-z]+(_[a-z]+)+|subscribe|unsubscribe)$/);
+      expect(name).toMatch(/^([a-z]+(_[a-z]+)+|recuse|subscribe|unsubscribe)$/);
       expect([...VERBS], name).toContain(name.split("_")[0]);
     }
     expect(new Set(tools.map(({ name }) => name)).size).toBe(tools.length);

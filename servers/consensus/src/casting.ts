@@ -27,8 +27,8 @@ import { tallySettings } from "./vote-record.ts";
 /** A choice as it is said in a call. */
 export interface ChoiceInput {
   readonly vote?: string | undefined;
-  /** Best first; one option or several equal ones at a place. */
-  readonly ranking?: readonly (string | readonly string[])[] | undefined;
+  /** Best first; equal ones at one place. */
+  readonly ranking?: readonly (readonly string[])[] | undefined;
   readonly scores?: Readonly<Record<string, number>> | undefined;
   readonly confidence?: number | undefined;
   readonly modelFamily?: string | undefined;
@@ -60,6 +60,15 @@ export type CastOutcome = {
   readonly recorded: "cast" | "revised" | "committed" | "revealed" | "equivocation";
   readonly at: number;
   readonly signed: boolean;
+};
+
+export type SealedBallot = {
+  readonly voteId: string;
+  readonly voter: string;
+  readonly commitment: string;
+  readonly nonce: string;
+  /** As it was committed to. */
+  readonly choice: Choice;
 };
 
 export type DelegationOutcome = {
@@ -119,10 +128,7 @@ export class Casting {
    * A commitment to a choice and the nonce that opens it. Nothing is written: this process keeps both in its memory, so that its agent may
    * reveal without saying them again.
    */
-  async seal(
-    call: Call,
-    input: OfVote & ChoiceInput,
-  ): Promise<{ voteId: string; voter: string; commitment: string; nonce: string }> {
+  async seal(call: Call, input: OfVote & ChoiceInput): Promise<SealedBallot> {
     const { vote, voter } = await this.#participant(call, input);
     if (vote.record.settings.sealed !== true) throw isNotSealed();
     const choice = checkedChoice(vote, voter, input);
@@ -130,7 +136,7 @@ export class Casting {
     const voteId = vote.record.id;
     const commitment = commitmentOf({ voteId, voter, choice }, nonce);
     this.#safe.keep(commitment, { choice, nonce });
-    return { voteId, voter, commitment, nonce };
+    return { voteId, voter, commitment, nonce, choice };
   }
 
   /** @throws SwarmError failed_precondition (too early, too late, nothing committed), invalid_argument (it opens another commitment) */
@@ -373,7 +379,7 @@ function saying(one: Ballot | Commitment): string {
 function choiceOf({ vote, ranking, scores, confidence, modelFamily }: ChoiceInput): Choice {
   return {
     ...(vote === undefined ? {} : { vote }),
-    ...(ranking === undefined ? {} : { ranking: ranking.map((place) => (typeof place === "string" ? [place] : [...place])) }),
+    ...(ranking === undefined ? {} : { ranking }),
     ...(scores === undefined ? {} : { scores }),
     ...(confidence === undefined ? {} : { confidence }),
     ...(modelFamily === undefined ? {} : { modelFamily }),
@@ -401,7 +407,7 @@ function checkOnlyCommitment(input: CastVote): void {
 
 function isSealed(): SwarmError {
   return new SwarmError("failed_precondition", "This vote is sealed: it takes commitments, and choices after the close.", {
-    hint: "seal_ballot makes a commitment and a nonce of your choice; cast the commitment, and reveal_vote after the close.",
+    hint: "seal_ballot makes a commitment of your choice and what opens it; cast the commitment, and reveal_vote after the close.",
   });
 }
 
@@ -437,13 +443,13 @@ function nothingCommitted(): SwarmError {
 }
 
 function whichChoice(): SwarmError {
-  return new SwarmError("invalid_argument", "This server process does not know your choice and nonce.", {
-    hint: "Give nonce, and the choice exactly as you gave it to seal_ballot.",
+  return new SwarmError("invalid_argument", "This server process does not know what opens your commitment.", {
+    hint: "Give the opening that seal_ballot answered.",
   });
 }
 
 function opensAnother(): SwarmError {
-  return new SwarmError("invalid_argument", "This choice and nonce do not open your commitment.", {
-    hint: "Give the choice exactly as you gave it to seal_ballot (confidence and modelFamily too), and the nonce that it answered.",
+  return new SwarmError("invalid_argument", "This does not open your commitment.", {
+    hint: "Give the opening that seal_ballot answered with the very commitment that you cast.",
   });
 }

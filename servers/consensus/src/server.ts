@@ -17,8 +17,8 @@ Vote: list_active_votes shows what waits for you; get_vote shows the proposal: r
 ballot is final unless the vote is revisable. abstain counts for the quorum only. Who lacks the knowledge lets another vote for it with
 delegate_vote; who has a conflict of interest says so with recuse.
 
-Sealed: seal_ballot makes a commitment and a nonce of your choice. Cast the commitment, keep the nonce, wait with get_result until the
-status is revealing, then reveal_vote. What nobody reveals counts as an abstention.
+Sealed: seal_ballot makes a commitment of your choice, and an opening. Cast the commitment, keep the opening to yourself, wait with
+get_result until the status is revealing, then reveal_vote. What nobody reveals counts as an abstention.
 
 End: a vote ends at its deadline, or as soon as no ballot can change its outcome. get_result with waitMs up to 50000 waits for it.
 list_ballots shows who said what and why once it is closed; verify_result computes it all again. cancel_vote calls off your own.

@@ -8,14 +8,14 @@ import { listedVote, subagent } from "./vote-schemas.ts";
 export const listActiveVotes = defineTool({
   name: "list_active_votes",
   title: "List votes",
-  description: "Shows the votes that run, yours first, the next to close at the top; you says what you still have to do.",
+  description: "Shows votes that run, yours first, next to close at the top; you says what you still have to do.",
   toolset: "votes",
   operation: "vote:read",
   resource: () => "vote/*",
   effects: READS,
   input: () => ({
     mine: z.boolean().exactOptional().describe("Only where you may vote"),
-    ended: z.boolean().exactOptional().describe("Those that ended instead, the latest first"),
+    ended: z.boolean().exactOptional().describe("Ended ones instead"),
     agentId: subagent(),
     limit: fields.limit(),
     cursor: fields.cursor(),

@@ -1,4 +1,5 @@
 /** The fields that the tools of this server share. */
+import { SwarmError } from "@mcp-swarm/core";
 import { fields } from "@mcp-swarm/server";
 import * as z from "zod";
 import { SIGNATURE_MAX } from "../signing.ts";
@@ -17,6 +18,8 @@ const OUTCOMES = [
 ] as const satisfies readonly Outcome[];
 
 export const RATIONALE_MAX = 1_000;
+/** Longest opening of a sealed ballot, in characters. */
+const OPENING_MAX = 8_192;
 const HEX_64 = /^[0-9a-f]{64}$/;
 
 export const voteId = shared(() => fields.id());
@@ -24,20 +27,37 @@ export const subagent = shared(() => agentId().exactOptional().describe("Your su
 export const option = shared(() => text(OPTION_MAX));
 export const hex = shared(() => z.string().regex(HEX_64));
 export const rationale = shared(() => text(RATIONALE_MAX).exactOptional());
-export const signature = shared(() => text(SIGNATURE_MAX).exactOptional().describe("Your own, where your key is elsewhere"));
+export const signature = shared(() => text(SIGNATURE_MAX).exactOptional().describe("If your key is elsewhere"));
 
 /** What a ballot says. */
 export const choice = shared(() => ({
-  vote: option().exactOptional().describe("yes, no, abstain or an option"),
-  ranking: z
-    .array(z.union([option(), z.array(option()).max(OPTIONS_MAX)]))
-    .max(OPTIONS_MAX)
-    .exactOptional()
-    .describe("Best first; equals in a list"),
+  vote: option().exactOptional().describe("yes, no, abstain, option"),
+  ranking: z.array(z.array(option()).max(OPTIONS_MAX)).max(OPTIONS_MAX).exactOptional().describe("Best first; equals together"),
   scores: z.record(option(), whole(0, SCORE_MAX)).exactOptional().describe("By option"),
   confidence: whole(0, CERTAIN).exactOptional().describe("Per mille"),
   modelFamily: label().exactOptional(),
 }));
+
+/** What opens a sealed ballot: the nonce, and the choice that was committed to. */
+const opened = shared(() => z.strictObject({ nonce: hex(), ...choice() }));
+export const opening = shared(() => text(OPENING_MAX));
+
+/** @throws SwarmError invalid_argument */
+export function readOpening(written: string) {
+  const parsed = opened().safeParse(parsedJson(written));
+  if (parsed.success) return parsed.data;
+  throw new SwarmError("invalid_argument", 'Field "opening" is no opening of a ballot.', {
+    hint: "Give the text that seal_ballot answered, as it stands; or JSON with nonce and what you cast.",
+  });
+}
+
+function parsedJson(written: string): unknown {
+  try {
+    return JSON.parse(written);
+  } catch {
+    return undefined; // no JSON is no opening
+  }
+}
 
 export const algorithm = shared(() => z.enum(ALGORITHMS));
 export const method = shared(() => z.enum(METHODS));
