@@ -38,7 +38,7 @@ await orExplain(async () => {
   const store = await shownStore(config.storeUrl);
   const swarm = new SwarmProcess(config, "gateway");
   const mounts = new Map(definitions.map((definition) => [`/${definition.name}/mcp`, new MountedServer(definition, swarm)]));
-  const serving = await serveHttp(mounts, swarm, parseAddress(options.http));
+  const serving = await serveHttp(mounts, swarm, parseAddress(options.http, config));
   process.stdout.write(
     mountingHelp(
       definitions.map(({ name }) => name),

@@ -7,7 +7,7 @@ import { forgeryGround } from "./keyring.ts";
 const NOW = 1_790_000_000_500;
 const { ground, keyring } = forgeryGround(NOW);
 const { audience, now } = ground;
-const check = (text: string) => verifyToken(text, keyring, { audience, now });
+const check = (text: string) => verifyToken(text, keyring, { audiences: [audience], now });
 
 describe("A forged token", () => {
   verifies("SEC-07");

@@ -17,7 +17,7 @@ function swarm() {
   const { ground, keyring } = forgeryGround(NOW);
   const issue = (by: AgentKeys, agentId: string, more: { scope?: string; lifetimeMs?: number } = {}) =>
     issueToken(by, keyring.bundle, { agentId, audience: AUDIENCE, ...more }, { now: NOW, random: seededRandom(1) });
-  const verify = (token: string, now = NOW) => verifyToken(token, keyring, { audience: AUDIENCE, now });
+  const verify = (token: string, now = NOW) => verifyToken(token, keyring, { audiences: [AUDIENCE], now });
   return { ...ground, keyring, issue, verify };
 }
 

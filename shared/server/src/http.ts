@@ -1,45 +1,25 @@
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Caller, checkAgentId } from "@mcp-swarm/identity";
-import { localhostHostValidation, localhostOriginValidation, toNodeHandler } from "@modelcontextprotocol/node";
-import { createMcpHandler, type McpHttpHandler, type McpServerFactory } from "@modelcontextprotocol/server";
+import { hostHeaderValidation, originValidation, toNodeHandler } from "@modelcontextprotocol/node";
+import { type AuthInfo, createMcpHandler, type McpHttpHandler, type McpServerFactory } from "@modelcontextprotocol/server";
+import type { HttpCaller } from "./http-auth.ts";
+import type { HttpFront } from "./http-front.ts";
+import { bracketed, type HttpAddress, type HttpSite, isSecured, siteOf } from "./http-site.ts";
+import { LISTEN } from "./listen.ts";
 import { HttpListens } from "./listen-http.ts";
 import { ANONYMOUS, type MountedServer } from "./mount.ts";
 import type { SwarmProcess } from "./process.ts";
-import { protocolServer } from "./protocol-server.ts";
+import { type HttpFrom, protocolServer } from "./protocol-server.ts";
+import type { Security } from "./security.ts";
 
-const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
+export { parseAddress } from "./http-site.ts";
+
 /** How long open requests may take to end when the server stops. */
 const DRAIN_MS = 500;
-
-export interface HttpAddress {
-  host: string;
-  port: number;
-}
-
-/**
- * Reads `[host:]port`; the host is 127.0.0.1 unless given.
- * @throws SwarmError invalid_argument, permission_denied for an address that others can reach
- */
-export function parseAddress(text: string): HttpAddress {
-  const match = /^(?:(?<host>\[[0-9a-f:]+\]|[^:]+):)?(?<port>\d{1,5})$/i.exec(text);
-  const port = Number(match?.groups?.port);
-  if (!match || port > 65_535) {
-    throw new SwarmError("invalid_argument", "--http takes [host:]port, for example 3336 or 127.0.0.1:3336.");
-  }
-  const host = (match.groups?.host ?? "127.0.0.1").replace(/^\[|\]$/g, "");
-  if (!LOOPBACK.has(host)) {
-    throw new SwarmError(
-      "permission_denied",
-      "An open swarm is served on loopback only: anybody who reaches the port could act under any name.",
-      {
-        hint: "Use 127.0.0.1, and an SSH tunnel for other machines.",
-      },
-    );
-  }
-  return { host, port };
-}
+/** Largest body of a request of the protocol, in bytes. */
+const BODY_BYTES_MAX = 4 * 1024 * 1024;
 
 export interface HttpServing {
   /** The base URL, with the port that was really taken. */
@@ -49,7 +29,8 @@ export interface HttpServing {
 
 /**
  * Serves each mounted server at its path, and `GET /health`. A foreign Host or Origin header is refused with 403 before
- * anything reads the request: that is what stops a web page from reaching a server on loopback (DNS rebinding).
+ * anything reads the request: that is what stops a web page from reaching a server on loopback (DNS rebinding). In a secured
+ * swarm every request but those for health and metadata proves who makes it.
  * @throws SwarmError unavailable when the port is taken
  */
 export async function serveHttp(
@@ -57,28 +38,40 @@ export async function serveHttp(
   process_: SwarmProcess,
   address: HttpAddress,
 ): Promise<HttpServing> {
-  const hostAllowed = localhostHostValidation();
-  const originAllowed = localhostOriginValidation();
   const onerror = (error: Error) => process_.log.warn({ err: error }, "An HTTP exchange reported an error");
+  const secured = isSecured(process_.config);
+  const callers = new Callers(secured);
   const handlers = new Map(
     [...mounts].map(([path, mounted]) => {
+      const callerOf = (from: HttpFrom | undefined) => callers.callerOf(from);
       const factory: McpServerFactory = ({ era }) => protocolServer(mounted, { callerOf, canSubscribe: era === "modern" });
       const handler = createMcpHandler(factory, { onerror });
       const listens = mounted.hasResources ? new HttpListens({ mounted, callerOf, factory, onerror }) : undefined;
       const fetch: McpHttpHandler["fetch"] = async (request, options) =>
-        (await listens?.fetch(request)) ?? (await handler.fetch(request, options));
+        (await listens?.fetch(request, options)) ?? (await handler.fetch(request, options));
       const close = () => Promise.all([listens?.close(), handler.close()]);
-      return [path, { close, node: toNodeHandler({ fetch }, { onerror }) }];
+      return [path, { close, node: toNodeHandler({ fetch }, { onerror, maxRequestBodySize: BODY_BYTES_MAX }) }];
     }),
   );
 
-  const server = createServer((request, response) => {
+  const server = createServer();
+  await listening(server, address);
+  const { port } = server.address() as AddressInfo;
+  const site = siteOf(address, port, secured ? process_.config.publicUrl : undefined);
+  const hostAllowed = hostHeaderValidation([...site.hostnames]);
+  const originAllowed = originValidation([...site.hostnames]);
+  const fronts = secured ? new Fronts(site, mounts, process_) : undefined;
+
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     if (!hostAllowed(request, response) || !originAllowed(request, response)) return;
     if (!isOwnPage(request)) {
       return send(response, 403, { error: "permission_denied", message: "The page that asks is not one of this server's." });
     }
-    const path = new URL(request.url ?? "/", "http://localhost").pathname;
+    const path = localPath(site, new URL(request.url ?? "/", "http://localhost").pathname);
     if (path === "/health" || path === "/api/health") return health(request, response, process_, mounts);
+    const front = await fronts?.current();
+    const answered = await front?.answer(request, path);
+    if (answered) return send(response, answered.status, answered.body, answered.headers);
     const mount = handlers.get(path);
     if (!mount)
       return send(response, 404, {
@@ -92,25 +85,24 @@ export async function serveHttp(
         message: "The Swarm-Agent header is not an agent id: letters, digits and . _ @ - , up to 64.",
       });
     }
-    void mount.node(request as IncomingMessage & { method: string; url: string }, response);
+    if (!front) return await mount.node(request as NodeRequest, response);
+    const from = await front.admit(request, path);
+    if ("status" in from) return send(response, from.status, from.body, from.headers);
+    const message = from.scope ? await readMessage(request) : undefined;
+    const refusal = await front.scopeRefusal(from, request.headers.host, path, message);
+    if (refusal) return send(response, refusal.status, refusal.body, refusal.headers);
+    if (request.headers["mcp-method"] === LISTEN) front.endWithCredential(from, response);
+    await mount.node(Object.assign(request as NodeRequest, { auth: callers.remember(from) }), response, message);
+  };
+
+  server.on("request", (request, response) => {
+    answer(request, response).catch((error: unknown) => failed(error, response, process_));
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause: NodeJS.ErrnoException) => {
-      const taken = cause.code === "EADDRINUSE";
-      reject(
-        new SwarmError("unavailable", taken ? `Port ${address.port} is taken.` : `Port ${address.port} could not be opened.`, {
-          hint: taken ? "Stop what uses it, or give another with --http <port>." : "Give another with --http <port>.",
-          cause,
-        }),
-      );
-    });
-    server.listen(address.port, address.host, resolve);
-  });
-  const { port } = server.address() as AddressInfo;
   return {
-    url: `http://${address.host.includes(":") ? `[${address.host}]` : address.host}:${port}`,
+    url: `http://${bracketed(address.host)}:${port}`,
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      fronts?.close();
       await Promise.all([...handlers.values()].map(({ close }) => close()));
       server.closeIdleConnections();
       const drained = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
@@ -120,9 +112,119 @@ export async function serveHttp(
   };
 }
 
-/** Over HTTP in an open swarm the name comes from a header, on trust, and nothing tells whether the caller still lives. */
-function callerOf(headers: Headers | undefined): Caller {
-  return { agentId: headers?.get("swarm-agent") ?? ANONYMOUS, verified: false, processId: undefined };
+type NodeRequest = IncomingMessage & { method: string; url: string };
+
+/** @throws SwarmError unavailable */
+async function listening(server: Server, { host, port }: HttpAddress): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const taken = cause.code === "EADDRINUSE";
+      reject(
+        new SwarmError("unavailable", taken ? `Port ${port} is taken.` : `Port ${port} could not be opened.`, {
+          hint: taken ? "Stop what uses it, or give another with --http <port>." : "Give another with --http <port>.",
+          cause,
+        }),
+      );
+    });
+    server.listen(port, host, resolve);
+  });
+}
+
+/**
+ * Who makes a request. In an open swarm the name comes from a header, on trust; in a secured one from what the front proved. Nothing
+ * tells whether a caller over HTTP still lives.
+ */
+class Callers {
+  readonly #secured: boolean;
+  readonly #proven = new WeakMap<AuthInfo, Caller>();
+
+  constructor(secured: boolean) {
+    this.#secured = secured;
+  }
+
+  /** What goes through the protocol library along with the request, to find its caller by. It holds no credential. */
+  remember({ caller, expiresAt }: HttpCaller): AuthInfo {
+    const auth = { token: "", clientId: caller.agentId, scopes: [], expiresAt: Math.floor(expiresAt / 1000) };
+    this.#proven.set(auth, caller);
+    return auth;
+  }
+
+  callerOf(from: HttpFrom | undefined): Caller {
+    const proven = from?.authInfo && this.#proven.get(from.authInfo);
+    if (proven) return proven;
+    const name = this.#secured ? undefined : from?.req?.headers.get("swarm-agent");
+    return { agentId: name ?? ANONYMOUS, verified: false, processId: undefined };
+  }
+}
+
+/** The front over what this process trusts, made anew when the store was opened anew. */
+class Fronts {
+  readonly #site: HttpSite;
+  readonly #mounts: ReadonlyMap<string, MountedServer>;
+  readonly #process: SwarmProcess;
+  #front: { readonly of: Security; readonly front: HttpFront } | undefined;
+
+  constructor(site: HttpSite, mounts: ReadonlyMap<string, MountedServer>, process_: SwarmProcess) {
+    this.#site = site;
+    this.#mounts = mounts;
+    this.#process = process_;
+  }
+
+  /** @throws SwarmError what opening the store does */
+  async current(): Promise<HttpFront> {
+    const [{ store, security }, { HttpFront }] = await Promise.all([this.#process.ground(), import("./http-front.ts")]);
+    if (!security) throw new SwarmError("internal", "Broken invariant: a secured process has what it trusts");
+    if (this.#front?.of === security) return this.#front.front;
+    this.close();
+    const { clock, log } = this.#process;
+    const onError = (error: unknown) => log.warn({ err: error }, "A stream could not be checked; it ends with its token");
+    const front = new HttpFront({ site: this.#site, mounts: this.#mounts, security, store, clock, onError });
+    this.#front = { of: security, front };
+    return front;
+  }
+
+  close(): void {
+    this.#front?.front[Symbol.dispose]();
+  }
+}
+
+/** The path as this server knows it: without what stands before it in the URL that others use. */
+function localPath({ bases }: HttpSite, path: string): string {
+  const prefix = new URL(bases[0] ?? "http://localhost").pathname.replace(/\/$/, "");
+  return prefix !== "" && path.startsWith(`${prefix}/`) ? path.slice(prefix.length) : path;
+}
+
+/** The body of a request of the protocol, parsed once for all who look at it; undefined when there is none, or it is no JSON. */
+async function readMessage(request: IncomingMessage): Promise<unknown> {
+  if (request.method !== "POST") return undefined;
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > BODY_BYTES_MAX) {
+      throw new SwarmError("limit_exceeded", `A request has at most ${BODY_BYTES_MAX} bytes.`, { hint: "Send less at once." });
+    }
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+  } catch (cause) {
+    throw new SwarmError("invalid_argument", "The body of the request is not JSON.", {
+      hint: "Send a request of JSON-RPC.",
+      cause,
+    });
+  }
+}
+
+const FAILED_STATUS: Readonly<Record<string, number>> = { limit_exceeded: 413, invalid_argument: 400, internal: 500 };
+
+/** The answer to a request that could not be answered otherwise: one that is malformed, or a store that does not open. */
+function failed(error: unknown, response: ServerResponse, { log }: SwarmProcess): void {
+  log.warn({ err: error }, "An HTTP request failed");
+  if (response.headersSent) response.destroy();
+  else if (error instanceof SwarmError) {
+    send(response, FAILED_STATUS[error.code] ?? 503, { error: error.code, message: error.message });
+  } else send(response, 500, { error: "internal", message: "The request failed; the server's log says why." });
 }
 
 /** A page of another local program (a development server on another port) is as foreign as any: its Origin is not where it asks. */
@@ -163,8 +265,8 @@ function health(
     );
 }
 
-function send(response: ServerResponse, status: number, body: unknown): void {
+function send(response: ServerResponse, status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): void {
   response
-    .writeHead(status, { "content-type": "application/json", "cache-control": "no-store" })
+    .writeHead(status, { ...headers, "content-type": "application/json", "cache-control": "no-store" })
     .end(`${JSON.stringify(body)}\n`);
 }

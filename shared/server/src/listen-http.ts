@@ -10,14 +10,17 @@ import {
 } from "@modelcontextprotocol/server";
 import { askedUris, LISTEN, withUris } from "./listen.ts";
 import type { MountedServer } from "./mount.ts";
+import type { HttpFrom } from "./protocol-server.ts";
 import { Subscriptions } from "./subscriptions.ts";
 
 /** Most listen streams of one server over HTTP. */
 const LISTENS_MAX = 200;
 
+type FetchOptions = NonNullable<Parameters<McpHttpHandler["fetch"]>[1]>;
+
 export interface ListenHandlerOptions {
   mounted: MountedServer;
-  callerOf(headers: Headers): Caller;
+  callerOf(from: HttpFrom): Caller;
   factory: McpServerFactory;
   onerror(error: Error): void;
 }
@@ -35,21 +38,21 @@ export class HttpListens {
   }
 
   /** The answer to a request that opens a listen stream; undefined when it is some other request, or one to be refused as malformed. */
-  async fetch(request: Request): Promise<Response | undefined> {
+  async fetch(request: Request, options: FetchOptions = {}): Promise<Response | undefined> {
     if (request.headers.get("mcp-method") !== LISTEN) return undefined; // the SDK refuses a body that says otherwise
-    const message = parsed(await request.clone().text());
+    const message = options.parsedBody === undefined ? parsed(await request.clone().text()) : asRequest(options.parsedBody);
     const asked = message && askedUris(message);
     if (!asked) return undefined;
     if (this.#open.size >= LISTENS_MAX) {
       const words = `This server has at most ${LISTENS_MAX} listen streams. Try again when others have ended.`;
       return refusal(message, new ProtocolError(ProtocolErrorCode.InternalError, words, { code: "limit_exceeded" }));
     }
-    return this.#listen(request, message, asked);
+    return this.#listen(request, message, asked, options);
   }
 
-  async #listen(request: Request, message: JSONRPCRequest, asked: readonly string[]): Promise<Response> {
+  async #listen(request: Request, message: JSONRPCRequest, asked: readonly string[], options: FetchOptions): Promise<Response> {
     const { mounted, callerOf, factory, onerror } = this.#options;
-    const caller = callerOf(request.headers);
+    const caller = callerOf({ req: request, ...options });
     let listener: ((event: ServerEvent) => void) | undefined;
     const subscriptions = new Subscriptions(
       async (uri, signal, onChange) => (await mounted.resources()).watch(uri, { caller, signal }, onChange),
@@ -72,7 +75,7 @@ export class HttpListens {
     this.#open.add(handler);
     try {
       const permitted = await subscriptions.addPermitted(asked);
-      const response = await handler.fetch(request, { parsedBody: withUris(message, permitted) });
+      const response = await handler.fetch(request, { ...options, parsedBody: withUris(message, permitted) });
       if (!listener) end(); // refused, or nothing to tell
       return response;
     } catch (error) {
@@ -94,11 +97,14 @@ function refusal({ id }: JSONRPCRequest, { code, message, data }: ProtocolError)
 
 function parsed(text: string): JSONRPCRequest | undefined {
   try {
-    const message: unknown = JSON.parse(text);
-    return typeof message === "object" && message !== null && "id" in message && "method" in message
-      ? (message as JSONRPCRequest)
-      : undefined;
+    return asRequest(JSON.parse(text));
   } catch {
     return undefined; // the SDK refuses it
   }
+}
+
+function asRequest(message: unknown): JSONRPCRequest | undefined {
+  return typeof message === "object" && message !== null && "id" in message && "method" in message
+    ? (message as JSONRPCRequest)
+    : undefined;
 }

@@ -44,7 +44,7 @@ async function serve<D extends Domain>(definition: ServerDefinition<D>, command:
     await closeWithin([() => host.close(), () => mounted.close(), () => swarm.close()]);
   } else {
     const { parseAddress, serveHttp } = await import("./http.ts");
-    const address = parseAddress(command.http);
+    const address = parseAddress(command.http, config);
     const swarm = new SwarmProcess(config, definition.name);
     const mounted = mount(definition, swarm, command.selection);
     const serving = await serveHttp(new Map(["/mcp", `/${definition.name}/mcp`].map((path) => [path, mounted])), swarm, address);

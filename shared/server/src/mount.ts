@@ -6,6 +6,7 @@ import { answer, attributed, refusal } from "./answer.ts";
 import type { Domain, ServerDefinition } from "./definition.ts";
 import { isNamedOnly } from "./fields.ts";
 import { parseInput } from "./input.ts";
+import { askedUris, LISTEN } from "./listen.ts";
 import type { SwarmProcess } from "./process.ts";
 import type { Resource } from "./resource.ts";
 import type { MountedResources } from "./resources.ts";
@@ -122,6 +123,29 @@ export class MountedServer<D extends Domain = Domain> {
   list(): { tools: ToolDefinition[] } {
     this.#list ??= { tools: [...this.#tools.values()].map(toDefinition) };
     return this.#list;
+  }
+
+  /** Patterns that together cover every operation of this server, for those who ask for a token. */
+  get scopes(): string[] {
+    const operations = [...this.#tools.values(), ...this.#resources].map(({ operation }) => operation);
+    return [...new Set(operations.map((operation) => `${operation.slice(0, operation.indexOf(":"))}:*`))].sort();
+  }
+
+  /** The operations that a request of the protocol is about, as policies name them; none for what is the same for every caller. */
+  async operationsOf(request: unknown): Promise<readonly string[]> {
+    const { method, params } = (typeof request === "object" && request !== null ? request : {}) as {
+      method?: unknown;
+      params?: { name?: unknown; uri?: unknown } | null;
+    };
+    if (method === "tools/call") {
+      const tool = typeof params?.name === "string" ? this.#tools.get(params.name) : undefined;
+      return tool ? [tool.operation] : [];
+    }
+    if (method === "resources/list") return this.#resources.map(({ operation }) => operation);
+    const uris = method === LISTEN ? askedUris({ method, params }) : [params?.uri];
+    if (!this.hasResources || !uris) return [];
+    const resources = await this.resources();
+    return uris.flatMap((uri) => (typeof uri === "string" ? (resources.operationOn(uri) ?? []) : []));
   }
 
   /** Runs a tool. What the tool throws comes back as a result that the model reads; an unknown tool is a protocol error. */

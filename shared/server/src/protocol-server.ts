@@ -1,5 +1,6 @@
 import type { Caller } from "@mcp-swarm/identity";
 import {
+  type AuthInfo,
   type CallToolResult,
   CLIENT_CAPABILITIES_META_KEY,
   type ClientCapabilities,
@@ -18,10 +19,17 @@ import { type Sample, SamplePending } from "./tool.ts";
 /** How long hosts may keep the list of tools: it is the same for every connection and changes only with the version. */
 const LIST_TTL_MS = 3_600_000;
 
+/** The HTTP request that something comes with, as the protocol library hands it on. */
+export interface HttpFrom {
+  readonly req?: Request;
+  /** What the library was given along with the request. */
+  readonly authInfo?: AuthInfo;
+}
+
 /** What carries one connection (stdio) or one request (HTTP), as far as a protocol server must know. */
 export interface Carrier {
   /** Who is at the other end. */
-  callerOf(headers: Headers | undefined): Caller;
+  callerOf(from: HttpFrom | undefined): Caller;
   /** Whether the other end can be told of changes: over HTTP in the 2025 protocol nothing lasts beyond a request. */
   readonly canSubscribe: boolean;
   /** What this connection has besides, and what the model reads about it. */
@@ -54,7 +62,7 @@ export function protocolServer<D extends Domain>(mounted: MountedServer<D>, carr
     const token = context.mcpReq._meta?.progressToken;
     let progress = 0;
     const origin: Origin = {
-      caller: carrier.callerOf(context.http?.req?.headers),
+      caller: carrier.callerOf(context.http),
       signal: context.mcpReq.signal,
       progress: (message) => {
         if (token === undefined) return;
@@ -123,7 +131,7 @@ async function callAgain<D extends Domain>(
 
 function serveResources<D extends Domain>(server: Server, mounted: MountedServer<D>, carrier: Carrier): void {
   const readerOf = (context: ServerContext) => ({
-    caller: carrier.callerOf(context.http?.req?.headers),
+    caller: carrier.callerOf(context.http),
     signal: context.mcpReq.signal,
   });
   server.setRequestHandler("resources/templates/list", async () => (await mounted.resources()).templates());

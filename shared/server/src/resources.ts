@@ -176,6 +176,11 @@ export class MountedResources<D> {
     }
   }
 
+  /** What reading or watching a resource is, as policies name it; undefined when there is no such resource. */
+  operationOn(uri: string): string | undefined {
+    return uri.length > URI_MAX ? undefined : this.#match(uri)?.operation.operation;
+  }
+
   #find(uri: string): Found<D> {
     const found = uri.length > URI_MAX ? undefined : this.#match(uri);
     if (found) return found;

@@ -101,13 +101,14 @@ export async function issueToken(
 
 /**
  * Checks a token: its form, its signature by a key in force whose holder may speak for its subject, that it is for this server,
- * that it is now, and that neither it nor its subject nor its epoch was revoked. `now` is in ms since the epoch.
+ * that it is now, and that neither it nor its subject nor its epoch was revoked. `audiences`: the names of this one server; `now`: ms
+ * since the epoch.
  * @throws SwarmError unauthenticated, unavailable
  */
 export async function verifyToken(
   text: string,
   membership: Membership,
-  { audience, now }: { audience: string; now: number },
+  { audiences, now }: { audiences: readonly string[]; now: number },
 ): Promise<ProvenToken> {
   membership.check();
   const unproven = readJws(text, RULES);
@@ -117,7 +118,7 @@ export async function verifyToken(
   const claims = claimsOf(unproven.payload);
   if (claims.iss !== signer.agentId) throw refused("its issuer is not who signed it");
   if (!signer.issuer && rootAgent(claims.sub) !== signer.agentId) throw refused("its signer may not speak for its subject");
-  if (claims.aud !== audience) throw refused("it is for another server");
+  if (!audiences.includes(claims.aud)) throw refused("it is for another server");
   checkTimes(claims, now);
   checkInForce(claims, membership, signer.agentId);
   return { agentId: claims.sub, scope: claims.scope, jti: claims.jti, expiresAt: claims.exp * 1000 };

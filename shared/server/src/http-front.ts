@@ -1,0 +1,172 @@
+/** What a secured process says and asks over HTTP before any server is reached: metadata, tokens, credentials. Loaded by no open one. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { type Clock, SwarmError } from "@mcp-swarm/core";
+import type { Store } from "@mcp-swarm/store";
+import { getOAuthProtectedResourceMetadataUrl } from "@modelcontextprotocol/server";
+import { HttpAuth, type HttpCaller, type HttpRefusal, insufficientScope, refusalFor } from "./http-auth.ts";
+import { baseFor, type HttpSite } from "./http-site.ts";
+import type { MountedServer } from "./mount.ts";
+import { type TokenAnswer, TokenEndpoint } from "./oauth-token.ts";
+import type { Security } from "./security.ts";
+
+const TOKEN_PATH = "/oauth/token";
+const ISSUER_METADATA_PATH = "/.well-known/oauth-authorization-server";
+/** Streams that wait at once for their credential to end; more are not told of changes to it before they ask again. */
+const STREAMS_MAX = 10_000;
+
+export interface HttpFrontOptions {
+  readonly site: HttpSite;
+  /** Path → what is served there. */
+  readonly mounts: ReadonlyMap<string, MountedServer>;
+  readonly security: Security;
+  readonly store: Store;
+  readonly clock: Clock;
+  onError(error: unknown): void;
+}
+
+/** A document or a token; whatever it is, it is JSON. */
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body: unknown;
+}
+
+/** A stream that was opened with a credential. */
+interface Stream {
+  readonly from: HttpCaller;
+  readonly response: ServerResponse;
+}
+
+export class HttpFront implements Disposable {
+  readonly #options: HttpFrontOptions;
+  readonly #auth: HttpAuth;
+  readonly #tokens: TokenEndpoint;
+  /** Path of a metadata document → path of the resource that it is about. */
+  readonly #metadataPaths = new Map<string, string>();
+  readonly #streams = new Set<Stream>();
+  readonly #changes: Disposable;
+
+  constructor(options: HttpFrontOptions) {
+    this.#options = options;
+    const { site, mounts, security, store, clock } = options;
+    this.#auth = new HttpAuth({ security, store, clock });
+    for (const path of mounts.keys()) {
+      for (const base of site.bases) this.#metadataPaths.set(new URL(metadataUrl(base, path)).pathname, path);
+    }
+    this.#tokens = new TokenEndpoint({
+      security,
+      store,
+      clock,
+      auth: this.#auth,
+      resources: site.bases.flatMap((base) => [...mounts.keys()].map((path) => base + path)),
+      audiences: site.bases.flatMap((base) => [base, `${base}/`, base + TOKEN_PATH]),
+    });
+    this.#changes = security.trust.onChange(() => void this.#endStreams().catch((error) => options.onError(error)));
+  }
+
+  /** The answer to a request for metadata or a token; undefined for any other path. */
+  async answer(request: IncomingMessage, path: string): Promise<HttpAnswer | undefined> {
+    if (path === TOKEN_PATH) return noStore(await this.#tokens.answer(request));
+    const base = baseFor(this.#options.site, request.headers.host);
+    const resource = this.#metadataPaths.get(path);
+    const issuerPath = ISSUER_METADATA_PATH + new URL(base).pathname.replace(/\/$/, "");
+    const isIssuer = this.#auth.apiKeys !== undefined;
+    if (resource === undefined && !(path === issuerPath && isIssuer)) return undefined;
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      return { status: 405, headers: { allow: "GET, HEAD" }, body: { error: "method_not_allowed" } };
+    }
+    return {
+      status: 200,
+      body: resource === undefined ? issuerMetadata(base) : this.#resourceMetadata(base, resource, isIssuer),
+    };
+  }
+
+  /** Who asks for what is served at `path`, or why that is refused. @throws what nobody foresaw */
+  async admit({ headers }: IncomingMessage, path: string): Promise<HttpCaller | HttpRefusal> {
+    const { authorization } = headers;
+    const agent = headers["swarm-agent"];
+    try {
+      const named = Array.isArray(agent) ? agent[0] : agent;
+      return await this.#auth.authenticate(
+        { authorization, agent: named },
+        this.#options.site.bases.map((base) => base + path),
+      );
+    } catch (error) {
+      if (!(error instanceof SwarmError)) throw error;
+      return refusalFor(error, this.#metadataUrl(headers.host, path), authorization !== undefined);
+    }
+  }
+
+  /** Why the caller's token is not good enough for a request of the protocol (or several), parsed; undefined when it is. */
+  async scopeRefusal(
+    from: HttpCaller,
+    host: string | undefined,
+    path: string,
+    message: unknown,
+  ): Promise<HttpRefusal | undefined> {
+    const mounted = this.#options.mounts.get(path);
+    if (!from.scope || !mounted) return undefined;
+    const operations = new Set<string>();
+    for (const one of Array.isArray(message) ? (message as unknown[]) : [message]) {
+      for (const operation of await mounted.operationsOf(one)) operations.add(operation);
+    }
+    return insufficientScope(from.scope, [...operations], this.#metadataUrl(host, path));
+  }
+
+  /** Ends a response that goes on when what it was opened with is no longer good: its host then asks anew, with what is. */
+  endWithCredential(from: HttpCaller, response: ServerResponse): void {
+    if (this.#streams.size >= STREAMS_MAX) return;
+    const stream = { from, response };
+    const { clock } = this.#options;
+    const timer = clock.timer(from.expiresAt - clock.now(), () => response.destroy());
+    this.#streams.add(stream);
+    response.once("close", () => {
+      timer[Symbol.dispose]();
+      this.#streams.delete(stream);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#changes[Symbol.dispose]();
+  }
+
+  async #endStreams(): Promise<void> {
+    for (const { from, response } of [...this.#streams]) if (!(await from.stillGood())) response.destroy();
+  }
+
+  #metadataUrl(host: string | undefined, path: string): string {
+    return metadataUrl(baseFor(this.#options.site, host), path);
+  }
+
+  /** RFC 9728, section 2. */
+  #resourceMetadata(base: string, path: string, isIssuer: boolean) {
+    const mounted = this.#options.mounts.get(path);
+    return {
+      resource: base + path,
+      ...(isIssuer ? { authorization_servers: [base] } : {}),
+      bearer_methods_supported: ["header"],
+      scopes_supported: mounted?.scopes ?? [],
+      resource_name: mounted?.definition.title,
+    };
+  }
+}
+
+function metadataUrl(base: string, path: string): string {
+  return getOAuthProtectedResourceMetadataUrl(new URL(base + path));
+}
+
+/** RFC 8414, section 2. */
+function issuerMetadata(base: string) {
+  return {
+    issuer: base,
+    token_endpoint: base + TOKEN_PATH,
+    response_types_supported: [],
+    grant_types_supported: ["client_credentials"],
+    token_endpoint_auth_methods_supported: ["private_key_jwt", "client_secret_basic", "client_secret_post"],
+    token_endpoint_auth_signing_alg_values_supported: ["EdDSA"],
+  };
+}
+
+function noStore({ status, headers, body }: TokenAnswer): HttpAnswer {
+  return { status, headers: { ...headers, pragma: "no-cache" }, body };
+}
