@@ -30,7 +30,7 @@ export type Tampering =
 
 export interface BadRow {
   readonly what: Tampering;
-  /** The row's key; of one that is missing, the key at which that shows. Copies have none. */
+  /** The row's key; of one that is missing or damaged, where that shows. Copies have none. */
   readonly key?: string;
   readonly chain?: string;
   readonly seq?: number;
@@ -93,12 +93,14 @@ class KnownKeys {
     this.#ask = ask;
   }
 
-  async haveSigned(note: Note): Promise<boolean> {
+  /** Whether the key that is said to have signed the note is known, and whether it did. */
+  async check(note: Note): Promise<"signed" | "changed" | "unknown"> {
     const { name, keyId } = note.signature;
     const id = `${name} ${keyId}`;
     if (!this.#known.has(id)) this.#known.set(id, await this.#ask(name, keyId));
     const key = this.#known.get(id);
-    return key !== undefined && isSignedBy(note, key);
+    if (key === undefined) return "unknown";
+    return isSignedBy(note, key) ? "signed" : "changed";
   }
 }
 
@@ -111,7 +113,10 @@ async function* rowsOf(view: Snapshot, prefix: string, damaged: (bad: BadRow) =>
       page = await view.scan(prefixRange(prefix, limit, after === undefined ? {} : { after }));
     } catch (error) {
       if (!(error instanceof SwarmError) || error.code !== "internal") throw error;
-      if (limit === 1) return damaged({ what: "damaged", key: `${after ?? prefix}\0`, details: error.message });
+      if (limit === 1) {
+        const details = `${error.message} It is the one ${after === undefined ? "at the front" : `after ${after}`}.`;
+        return damaged({ what: "damaged", key: `${after ?? prefix}\0`, details });
+      }
       limit = Math.ceil(limit / 2); // what comes before it can still be read
       continue;
     }
@@ -153,8 +158,9 @@ async function readCheckpoints(view: Snapshot, origin: string, keys: KnownKeys) 
         details: "It does not follow the checkpoint before it: one was deleted or replaced.",
       });
     }
-    const signed = checkpoint.origin === origin && (await keys.haveSigned(note));
-    if (signed) sound.push({ key, number, size: checkpoint.size, root: checkpoint.root, heads: checkpoint.heads });
+    const state = checkpoint.origin === origin ? await keys.check(note) : "unknown";
+    if (state === "signed") sound.push({ key, number, size: checkpoint.size, root: checkpoint.root, heads: checkpoint.heads });
+    else if (state === "changed") bad({ what: "checkpoint_edited", key, details: "It is not what its signer has signed." });
     else bad({ what: "checkpoint_forged", key, details: "No key that is known has signed it for this log." });
     const hash = noteHash(source);
     hashes.add(hash);
@@ -185,7 +191,7 @@ async function firstBadCopy({ copies = [], origin }: VerifyOptions, hashes: Set<
   for (const copy of copies) {
     const note = parseNote(copy);
     const checkpoint = note && parseCheckpoint(note.text);
-    if (!checkpoint || checkpoint.origin !== origin || !(await keys.haveSigned(note))) {
+    if (!checkpoint || checkpoint.origin !== origin || (await keys.check(note)) !== "signed") {
       const details = "Among the copies is one that no key that is known has signed for this log.";
       return { what: "copy_forged", details } satisfies BadRow;
     }
@@ -205,6 +211,8 @@ interface Chain {
   seq: number;
   hash: string | undefined;
   key: string;
+  /** Whether a bad entry was found since the last head: then the next head says no more. */
+  bad: boolean;
   /** The first entry since the last head. */
   since: { key: string; seq: number } | undefined;
   /** The head that the last entry read does not have, and what that means unless the next entry shows more. */
@@ -283,14 +291,17 @@ class Chains {
     if (seq > expected) {
       const details = `Entries ${expected} to ${seq - 1} of chain ${id} were deleted.`;
       this.#bad({ what: "missing", key, ...at(id, expected), details });
+      chain.bad = true;
     }
     const row = rowOf(entry);
     if (!row || hashOf(row) !== row.hash) {
       this.#bad({ what: "edited", key, ...at(id, seq), details: "It does not hold what was written." });
+      chain.bad = true;
     } else if (seq === expected && row.prev !== chain.hash) {
       const details = `It, or one before it, was edited and hashed anew: entry ${seq} of chain ${id} followed another.`;
       if (seq === 1) this.#bad({ what: "edited", key, ...at(id, seq), details: "The first of a chain has none before it." });
       else this.#bad({ what: "rewritten", key: chain.key, ...at(id, seq - 1), details });
+      chain.bad = true;
     }
     if (chain.lost && chain.lost.hash !== row?.prev) this.#bad(chain.lost.bad); // else the last entry alone was edited, which was told
     chain.since ??= { key, seq };
@@ -305,12 +316,13 @@ class Chains {
     for (let head = heads[chain.next]; head && head.seq <= chain.seq; head = heads[chain.next]) {
       chain.next += 1;
       if (head.seq < chain.seq) continue; // that entry is missing, which was told
-      if (head.hash !== chain.hash) {
+      if (head.hash !== chain.hash && !chain.bad) {
         const { key, seq } = chain.since ?? chain;
         const details = `One of the entries ${seq} to ${head.seq} of chain ${id} was edited, and all were hashed anew from there.`;
         chain.lost = { hash: head.hash, bad: { what: "rewritten", key, ...at(id, seq), details } };
       }
       chain.since = undefined;
+      chain.bad = false;
       chain.ended = head.ended;
     }
   }
@@ -318,7 +330,17 @@ class Chains {
   #chain(id: string): Chain {
     let chain = this.#chains.get(id);
     if (!chain) {
-      chain = { seq: 0, hash: undefined, key: "", since: undefined, lost: undefined, next: 0, ended: false, leaves: [] };
+      chain = {
+        seq: 0,
+        hash: undefined,
+        key: "",
+        bad: false,
+        since: undefined,
+        lost: undefined,
+        next: 0,
+        ended: false,
+        leaves: [],
+      };
       this.#chains.set(id, chain);
     }
     return chain;
