@@ -1,4 +1,5 @@
-import { JSON_DEPTH_MAX, type Json, SwarmError } from "@mcp-swarm/core";
+import { JSON_DEPTH_MAX, type Json, type JsonObject, SwarmError } from "@mcp-swarm/core";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import {
@@ -287,6 +288,45 @@ describe("conditions", () => {
       expect(reasonOf([permit(), policy as Policy]), JSON.stringify(policy)).toBe("condition_error");
     }
   });
+});
+
+test("whatever is no policy permits nothing, and denies nothing less than before", () => {
+  verifies("SEC-04");
+  const parts = {
+    id: fc.oneof(fc.constant("p"), fc.jsonValue()),
+    effect: fc.oneof(fc.constantFrom("permit", "forbid"), fc.jsonValue()),
+    agents: fc.oneof(fc.constantFrom(["*"], ["build-7"], []), fc.jsonValue()),
+    roles: fc.oneof(fc.constantFrom(["worker"], ["admin"], []), fc.jsonValue()),
+    operations: fc.oneof(fc.constantFrom(["*"], ["task:*"], ["task"]), fc.jsonValue()),
+    resources: fc.oneof(fc.constantFrom(["*"], ["task/*"], []), fc.jsonValue()),
+    when: fc.oneof(
+      fc.constantFrom({ arguments: { a: { max: 5 } } }, { rate: { max: 1, perMs: 1_000 } }, { time: {} }),
+      fc.dictionary(fc.constantFrom("time", "rate", "arguments", "attributes", "context"), fc.jsonValue()),
+      fc.jsonValue(),
+    ),
+    more: fc.jsonValue(),
+  };
+  const almost = fc.oneof(fc.record(parts, { requiredKeys: ["id", "effect", "operations"] }), fc.jsonValue());
+  fc.assert(
+    fc.property(almost, fc.dictionary(fc.constant("a"), fc.jsonValue()), (json, given) => {
+      const policy = json as unknown as Policy;
+      const about = { arguments: given as JsonObject };
+      const alone = decide([policy], about);
+      const beside = decide([permit({ id: "beside" }), policy], about);
+      expect(new PolicySet([policy]).explain(asked(about))).toHaveLength(1);
+      let valid = true;
+      try {
+        parsePolicy(json);
+      } catch (error) {
+        if (!(error instanceof SwarmError)) throw error;
+        valid = false;
+      }
+      if (valid) return;
+      expect(alone.authorized).toBe(false);
+      expect(["permitted", "condition_error"]).toContain(beside.reason);
+    }),
+    { numRuns: 3_000 },
+  );
 });
 
 describe("rates", () => {
