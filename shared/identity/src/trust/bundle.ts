@@ -22,6 +22,10 @@ export const RETIRED_KEYS_MAX = 10;
 export const REVOKED_TOKENS_MAX = 1_000;
 /** Largest signed bundle, in characters: it fits one row. */
 export const BUNDLE_LENGTH_MAX = 1_000_000;
+/** Up to here members and policies are added. The rest is room to take keys in, and to revoke every member, at any time. */
+export const BUNDLE_LENGTH_GROWN_MAX = 750_000;
+/** Header and signature. */
+const ENVELOPE_LENGTH = 300;
 
 const TYPE = "mcp-swarm-bundle+jws";
 
@@ -130,7 +134,8 @@ function eachKeyOnce(members: readonly z.infer<typeof member>[]): boolean {
 
 /**
  * Signs a bundle with the root key.
- * @throws SwarmError invalid_argument when it breaks a bound, limit_exceeded when it would not fit its row
+ * @throws SwarmError invalid_argument when it breaks a bound, limit_exceeded when it would not fit its row, unauthenticated when a
+ *   policy holds what a signed text may not (names that objects have by themselves, deep nesting)
  */
 export async function signBundle(content: Bundle, root: KeyPair): Promise<string> {
   const checked = bundle.safeParse(content);
@@ -140,13 +145,21 @@ export async function signBundle(content: Bundle, root: KeyPair): Promise<string
       hint: `A swarm has at most ${MEMBERS_MAX} members with ${ROLES_MAX} roles and ${ATTRIBUTES_MAX} attributes each, and ${POLICIES_MAX} policies.`,
     });
   }
+  if (signedLength(content) > BUNDLE_LENGTH_MAX) throw bundleTooLarge();
   const jws = await signJws(root, TYPE, content as unknown as JsonObject);
-  if (jws.length > BUNDLE_LENGTH_MAX) {
-    throw new SwarmError("limit_exceeded", "The trust bundle would be larger than its row may be.", {
-      hint: "Delete policies that are no longer used, or give members fewer attributes.",
-    });
-  }
+  await verifyBundle(jws, root.publicKey); // what no process would read must not take the place of what they have
   return jws;
+}
+
+/** At most so many characters a bundle has when it is signed. */
+export function signedLength(content: Bundle): number {
+  return Math.ceil((Buffer.byteLength(JSON.stringify(content)) * 4) / 3) + ENVELOPE_LENGTH;
+}
+
+export function bundleTooLarge(): SwarmError {
+  return new SwarmError("limit_exceeded", "The trust bundle would be larger than its row may be.", {
+    hint: "Delete policies that are no longer used, or give members fewer attributes.",
+  });
 }
 
 /**

@@ -1,18 +1,23 @@
 /** What the keeper of the root key does: who is a member, with which roles, and under which policies. Each step is a newly signed bundle. */
-import { SwarmError } from "@mcp-swarm/core";
+import { setTimeout } from "node:timers/promises";
+import { type Random, SwarmError, systemRandom } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import type { Call } from "../call.ts";
 import { checkAgentId } from "../caller.ts";
 import { POLICIES_MAX, type Policy } from "../policy/policy.ts";
 import {
   BUNDLE_KEY,
+  BUNDLE_LENGTH_GROWN_MAX,
+  BUNDLE_LENGTH_MAX,
   type Bundle,
+  bundleTooLarge,
   jwsOfRow,
   MEMBERS_MAX,
   type Member,
   RETIRED_KEYS_MAX,
   REVOKED_TOKENS_MAX,
   signBundle,
+  signedLength,
   verifyBundle,
 } from "./bundle.ts";
 import { CERTIFICATES_MAX, certificatesOf, memberKey, proveKeys, signCertificate } from "./certificate.ts";
@@ -24,8 +29,9 @@ import type { VersionMemory } from "./version-memory.ts";
 /** The deciding transaction of a call, so that what the call needs (its audit entry) is in the same commit. */
 export type Transact = Call["transact"];
 
-/** Tries against others who sign or write at the same time. */
-const TRIES_MAX = 10;
+/** Tries against others who sign or write at the same time, and the longest pause before the next one, which is a random one. */
+const TRIES_MAX = 20;
+const PAUSE_MS_MAX = 100;
 /** Rows read at once. */
 const ROWS_MAX = 200;
 /** How long after its end an enrolment stays in the bundle: longer than a redemption that was begun in time can take to commit. */
@@ -57,6 +63,7 @@ export interface AdministratorOptions {
   readonly store: Store;
   readonly root: KeyPair;
   readonly remember?: VersionMemory;
+  readonly random?: Random;
 }
 
 /**
@@ -70,11 +77,13 @@ export class Administrator {
   readonly #store: Store;
   readonly #root: KeyPair;
   readonly #remember: VersionMemory | undefined;
+  readonly #random: Random;
 
-  constructor({ store, root, remember }: AdministratorOptions) {
+  constructor({ store, root, remember, random = systemRandom }: AdministratorOptions) {
     this.#store = store;
     this.#root = root;
     this.#remember = remember;
+    this.#random = random;
   }
 
   /** The public key to be pinned. */
@@ -111,25 +120,29 @@ export class Administrator {
     checkMemberId(agentId);
     const { text, key } = newEnrolmentToken(this.rootKey);
     let expiresAt = 0;
-    const version = await this.#change(({ members }, now) => {
-      const before = members.get(agentId);
-      if (before?.keys && before.revokedAt === undefined) {
-        throw new SwarmError("already_exists", `${agentId} is enrolled already.`, {
-          hint: "Replace its keys when they are lost or known to others, or set its roles.",
-        });
-      }
-      if (!before && members.size >= MEMBERS_MAX) {
-        throw new SwarmError("limit_exceeded", `A swarm has at most ${MEMBERS_MAX} members.`, {
-          hint: "Let a member that is no longer used do the work, or use subagents, which need no enrolment.",
-        });
-      }
-      expiresAt = now + ENROLMENT_MS;
-      const { revokedAt: _, ...kept } = before ? withoutKeys(before) : { roles: [], generation: 0 };
-      members.set(
-        agentId,
-        withTerms({ ...kept, generation: kept.generation + 1, enrolment: { key: key.publicKey, expiresAt } }, terms),
-      );
-    }, transact);
+    const version = await this.#change(
+      ({ members }, now) => {
+        const before = members.get(agentId);
+        if (before?.keys && before.revokedAt === undefined) {
+          throw new SwarmError("already_exists", `${agentId} is enrolled already.`, {
+            hint: "Replace its keys when they are lost or known to others, or set its roles.",
+          });
+        }
+        if (!before && members.size >= MEMBERS_MAX) {
+          throw new SwarmError("limit_exceeded", `A swarm has at most ${MEMBERS_MAX} members.`, {
+            hint: "Let a member that is no longer used do the work, or use subagents, which need no enrolment.",
+          });
+        }
+        expiresAt = now + ENROLMENT_MS;
+        const { revokedAt: _, ...kept } = before ? withoutKeys(before) : { roles: [], generation: 0 };
+        members.set(
+          agentId,
+          withTerms({ ...kept, generation: kept.generation + 1, enrolment: { key: key.publicKey, expiresAt } }, terms),
+        );
+      },
+      transact,
+      { grows: true },
+    );
     return { token: text, expiresAt, version };
   }
 
@@ -170,18 +183,24 @@ export class Administrator {
 
   /** @throws SwarmError not_found, invalid_argument */
   setTerms(agentId: string, terms: MemberTerms, transact?: Transact): Promise<number> {
-    return this.#change(({ members }) => void members.set(agentId, withTerms(memberOf(members, agentId), terms)), transact);
+    return this.#change(({ members }) => void members.set(agentId, withTerms(memberOf(members, agentId), terms)), transact, {
+      grows: true,
+    });
   }
 
   /** Adds a policy, or replaces the one with its id. @throws SwarmError invalid_argument, limit_exceeded */
   setPolicy(policy: Policy, transact?: Transact): Promise<number> {
-    return this.#change((draft) => {
-      const at = draft.policies.findIndex(({ id }) => id === policy.id);
-      if (at < 0 && draft.policies.length >= POLICIES_MAX) {
-        throw new SwarmError("limit_exceeded", `A swarm has at most ${POLICIES_MAX} policies.`, { hint: "Delete one first." });
-      }
-      draft.policies = at < 0 ? [...draft.policies, policy] : draft.policies.with(at, policy);
-    }, transact);
+    return this.#change(
+      (draft) => {
+        const at = draft.policies.findIndex(({ id }) => id === policy.id);
+        if (at < 0 && draft.policies.length >= POLICIES_MAX) {
+          throw new SwarmError("limit_exceeded", `A swarm has at most ${POLICIES_MAX} policies.`, { hint: "Delete one first." });
+        }
+        draft.policies = at < 0 ? [...draft.policies, policy] : draft.policies.with(at, policy);
+      },
+      transact,
+      { grows: true },
+    );
   }
 
   /** @throws SwarmError not_found */
@@ -219,7 +238,7 @@ export class Administrator {
    * than what was seen, because the store was restored from a backup; what was revoked since then must be revoked again.
    */
   renew({ afterRestore = false, transact }: { afterRestore?: boolean; transact?: Transact } = {}): Promise<number> {
-    return this.#change(() => {}, transact, afterRestore);
+    return this.#change(() => {}, transact, { afterRestore });
   }
 
   /** The bundle as it stands in the store, proven. */
@@ -244,7 +263,11 @@ export class Administrator {
     return { bundle, jws };
   }
 
-  async #change(edit: (draft: Draft, now: number) => void, transact?: Transact, afterRestore = false): Promise<number> {
+  async #change(
+    edit: (draft: Draft, now: number) => void,
+    transact?: Transact,
+    { grows = false, afterRestore = false }: { grows?: boolean; afterRestore?: boolean } = {},
+  ): Promise<number> {
     const run: Transact = transact ?? ((plan, options) => this.#store.transact(plan, options));
     for (let n = 0; n < TRIES_MAX; n++) {
       const { bundle, jws } = await this.read(afterRestore);
@@ -256,7 +279,7 @@ export class Administrator {
       const version = Math.max(bundle.version, (await this.#remember?.read()) ?? 0) + 1;
       try {
         edit(draft, issuedAt);
-        signed = await signBundle(bundleOf(draft, version, issuedAt), this.#root);
+        signed = await signBundle(fitting(bundleOf(draft, version, issuedAt), grows), this.#root);
       } catch (error) {
         refusal = error; // thrown by the plan: a repetition of a call that was done gets its first outcome instead
       }
@@ -269,7 +292,10 @@ export class Administrator {
         },
         { prefetch: { keys: [BUNDLE_KEY] } },
       );
-      if (done === 0) continue;
+      if (done === 0) {
+        await setTimeout(this.#random.integer(Math.min(PAUSE_MS_MAX, 2 ** (n + 1)) + 1)); // or two who take turns would keep one of them out
+        continue;
+      }
       if (done === version) await this.#remember?.write(version);
       return done;
     }
@@ -392,6 +418,27 @@ function withRetired(member: Member, former: readonly string[]): Member {
 
 function withoutKeys({ keys, enrolment: _, ...rest }: Member): Member {
   return keys ? withRetired(rest, [keys.sign]) : rest;
+}
+
+/**
+ * The bundle with as many former keys as there is room for: what somebody signed long ago is checked less often than somebody is revoked.
+ * @throws SwarmError limit_exceeded
+ */
+function fitting(bundle: Bundle, grows: boolean): Bundle {
+  const room = grows ? BUNDLE_LENGTH_GROWN_MAX : BUNDLE_LENGTH_MAX;
+  for (const kept of [RETIRED_KEYS_MAX, 5, 2, 1, 0]) {
+    const trimmed = withFewerRetired(bundle, kept);
+    if (signedLength(trimmed) <= room) return trimmed;
+  }
+  throw bundleTooLarge();
+}
+
+function withFewerRetired(bundle: Bundle, kept: number): Bundle {
+  const members = Object.entries(bundle.members).map(([agentId, member]): [string, Member] => {
+    const { retired } = member;
+    return [agentId, retired && retired.length > kept ? { ...member, retired: retired.slice(0, kept) } : member];
+  });
+  return { ...bundle, members: Object.fromEntries(members) };
 }
 
 function draftOf({ epoch, members, policies, revokedTokens }: Bundle, now: number): Draft {
