@@ -1,10 +1,12 @@
 /** Messages between real processes of a secured swarm: proven senders, payloads that only their receiver reads, and senders in quarantine. */
 import { DatabaseSync } from "node:sqlite";
+import { issueToken, readKeyFile } from "@mcp-swarm/identity/trust";
 import { prefixRange, SCAN_LIMIT_MAX } from "@mcp-swarm/store";
 import pg from "pg";
 import { describe, expect, test } from "vitest";
 import { ENGINES } from "../faults/engines.ts";
 import { verifies } from "../requirements.ts";
+import { startServerHttp } from "../support/bin.ts";
 import { eventually, Host } from "../support/host.ts";
 import { SecuredSwarm } from "../support/secured.ts";
 
@@ -161,6 +163,45 @@ describe.each(ENGINES)("messages of a secured swarm on $name", ({ meet }) => {
     await swarm.admin.quarantine("eve", true);
     await eventually("the context is without it", async () => !(await context(bob)).includes("eve 1"));
     expect(await context(bob)).toContain("in clear");
+  });
+
+  test("that are encrypted stay sealed over HTTP, where the server holds no key of their reader, and leave the others readable", async () => {
+    verifies("SEC-10");
+    using meeting = await meet();
+    await using swarm = await SecuredSwarm.secure(meeting);
+    for (const agent of ["ann", "bob"]) await swarm.enroll(agent);
+    await swarm.enroll("post", { roles: ["worker"], issuer: true });
+    await using serving = await startServerHttp(SERVER, { SWARM_STORE: swarm.url, SWARM_KEY_FILE: swarm.keyFile("post") });
+    const { bundle } = await swarm.admin.read();
+    const own = await readKeyFile(swarm.keyFile("bob"));
+    const asked = { agentId: "bob", audience: `${serving.url}/mcp` };
+    const { token } = await issueToken(own, bundle, asked, { now: Date.now() });
+    await using bob = await Host.http(`${serving.url}/mcp`, { token });
+    await using ann = await swarm.host("ann", { server: SERVER });
+    const { message: sealed } = await ann.call<{ message: { id: string } }>(
+      "send_message",
+      note("bob", SECRET, { encrypt: true }),
+    );
+    await ann.call("send_message", note("bob", "in clear"));
+    const { messages } = await bob.call<Messages>("get_messages", {});
+    expect(messages).toMatchObject([
+      {
+        id: sealed.id,
+        verified: true,
+        encrypted: true,
+        payload: null,
+        unopened: expect.stringMatching(/no key of bob.*SWARM_KEY_FILE/),
+      },
+      { payload: "in clear" },
+    ]);
+    expect(messages[1]).not.toHaveProperty("encrypted");
+    const { part } = await bob.call<Part>("get_message", { messageId: sealed.id, offset: 0 });
+    expect(JSON.parse(part.text)).toHaveProperty("ciphertext");
+    const refused = await bob.try("send_message", note("ann", SECRET, { encrypt: true }));
+    expect(refused.text).toMatch(/^failed_precondition: This server holds no key of yours/);
+    await using atHome = await swarm.host("bob", { server: SERVER });
+    expect(await atHome.call("get_message", { messageId: sealed.id })).toMatchObject({ message: { payload: SECRET } });
+    expect(serving.output()).not.toMatch(/moonstone/);
   });
 
   test("of which one is damaged in the store reach their reader all the same, and it is told which is missing", async () => {

@@ -246,10 +246,11 @@ export class Host {
     }
   }
 
-  /** A host that reaches a server over Streamable HTTP; it says who it is in the `Swarm-Agent` header. */
-  static async http(url: string, options: { era?: Era; agent?: string; model?: Model } = {}): Promise<Host> {
-    const { era = "v2-modern", agent } = options;
-    const requestInit = agent === undefined ? {} : { headers: { "Swarm-Agent": agent } };
+  /** A host that reaches a server over Streamable HTTP; it says who it is in the `Swarm-Agent` header, and proves it by a token. */
+  static async http(url: string, options: { era?: Era; agent?: string; token?: string; model?: Model } = {}): Promise<Host> {
+    const { era = "v2-modern", agent, token } = options;
+    const named: Record<string, string> = agent === undefined ? {} : { "Swarm-Agent": agent };
+    const requestInit = { headers: token === undefined ? named : { ...named, Authorization: `Bearer ${token}` } };
     const notifications: Notification[] = [];
     const client = await connect(
       era,

@@ -1,5 +1,6 @@
 /** Payloads that only their receiver reads, with the keys and the cryptography of a secured swarm over a store in memory. */
 import { setImmediate } from "node:timers/promises";
+import { PAYLOAD_BYTES_MAX, SEALED_CHARS_MAX } from "@mcp-swarm/coordination/messages";
 import { manualClock } from "@mcp-swarm/core";
 import { onceCall } from "@mcp-swarm/identity";
 import { prefixRange, type Store } from "@mcp-swarm/store";
@@ -118,6 +119,17 @@ describe("an encrypted message", () => {
       [broken, false],
       [id, true],
     ]);
+  });
+
+  test("may be as large as any", async () => {
+    verifies("SEC-10");
+    const { bob, send } = await swarm();
+    const largest = "\u{1F333}".repeat((PAYLOAD_BYTES_MAX - 2) / 4);
+    await send({ payload: largest });
+    const [taken] = (await bob.inbox.get(bob.call, {})).messages;
+    expect(String(taken?.message.payload).length).toBeLessThanOrEqual(SEALED_CHARS_MAX);
+    expect((await bob.envelopes.openIn(bob.caller, taken ? [taken] : []))[0]?.message.payload).toBe(largest);
+    await expect(send({ payload: `${largest}123` })).rejects.toMatchObject({ code: "invalid_argument" });
   });
 
   test("still opens after its receiver's keys and its sender's were replaced", async () => {

@@ -8,14 +8,14 @@ export const broadcastMessage = defineTool({
   name: "broadcast_message",
   title: "Send to many agents",
   description:
-    "Sends one message to all agents alive now, or those of a type, capability or workflow, or publishes it in a topic for its subscribers.",
+    "Sends one message to all agents alive now, to those of a type, capability or workflow, or to a topic's subscribers.",
   toolset: "topics",
   operation: "message:broadcast",
   resource: ({ scope, name }) => (name === undefined ? scope : `${scope}/${name}`),
   effects: WRITES,
   input: () => ({
     scope: z.enum(SCOPES),
-    name: fields.label().exactOptional().describe("Of the type, capability, topic or workflow"),
+    name: fields.label().exactOptional().describe("Of type, capability, topic or workflow"),
     messageType: fields.label(),
     payload: fields.json(),
     priority: priority(),

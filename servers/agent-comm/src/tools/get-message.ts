@@ -13,7 +13,7 @@ const AROUND_BYTES = 1_000;
 export const getMessage = defineTool({
   name: "get_message",
   title: "Read one message",
-  description: "Shows a message that you got or sent and what became of it. With offset it reads on in a payload that was cut.",
+  description: "Shows a message that you got or sent and what became of it. offset reads on in a cut payload.",
   toolset: "messages",
   operation: "message:read",
   resource: ({ messageId }) => `message/${messageId}`,

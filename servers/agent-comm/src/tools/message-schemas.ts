@@ -19,8 +19,8 @@ export const target = shared(() => fields.agentId().describe("An agent id, of li
 /** A label may hold ":" and "/", as ids of other systems do. */
 export const correlationId = shared(() => label().exactOptional());
 export const priority = shared(() => whole(0, PRIORITY_MAX).exactOptional().describe("9 first; default 5"));
-/** There in a secured swarm. */
-export const encrypt = shared(() => z.boolean().exactOptional().describe("Only its receiver can read it"));
+/** Works in a secured swarm. */
+export const encrypt = shared(() => z.boolean().exactOptional());
 export const aheadMs = shared(() => whole(1, AHEAD_MS_MAX).exactOptional());
 
 /** What a long payload lost, and how to read the rest. */

@@ -7,8 +7,7 @@ import { defineTool } from "./define.ts";
 export const registerAgent = defineTool({
   name: "register_agent",
   title: "Register as an agent",
-  description:
-    "Tells the swarm what you are and can do, so that others find you and work is assigned to you. Call it at the start.",
+  description: "Tells the swarm what you are and can do, so that others find you and give you work. Call it first.",
   toolset: "agents",
   operation: "agent:register",
   resource: ({ agentId }) => `agent/${agentId ?? "self"}`,

@@ -8,8 +8,7 @@ import { shown, subscriptionView, topicPattern } from "./topic-schemas.ts";
 export const subscribe = defineTool({
   name: "subscribe",
   title: "Subscribe to topics",
-  description:
-    "Brings what is published in topics to your inbox, for get_messages. Lasts until unsubscribe, or 30 days without reading.",
+  description: "Brings what is published in topics to your inbox. Lasts until unsubscribe, or 30 days without reading.",
   toolset: "topics",
   operation: "topic:subscribe",
   resource: ({ topics }) => `topic/${topics.join(",")}`,
