@@ -10,6 +10,7 @@ import { type TokenAnswer, TokenEndpoint } from "./oauth-token.ts";
 import type { Security } from "./security.ts";
 
 const TOKEN_PATH = "/oauth/token";
+const SIGN_IN_PATH = "/oauth/authorize";
 const ISSUER_METADATA_PATH = "/.well-known/oauth-authorization-server";
 /** Streams that wait at once for their credential to end; more are not told of changes to it before they ask again. */
 const STREAMS_MAX = 10_000;
@@ -67,6 +68,7 @@ export class HttpFront implements Disposable {
   /** The answer to a request for metadata or a token; undefined for any other path. */
   async answer(request: IncomingMessage, path: string): Promise<HttpAnswer | undefined> {
     if (path === TOKEN_PATH) return noStore(await this.#tokens.answer(request));
+    if (path === SIGN_IN_PATH) return { status: 400, body: NO_SIGN_IN };
     const base = baseFor(this.#options.site, request.headers.host);
     const resource = this.#metadataPaths.get(path);
     const issuerPath = ISSUER_METADATA_PATH + new URL(base).pathname.replace(/\/$/, "");
@@ -155,10 +157,16 @@ function metadataUrl(base: string, path: string): string {
   return getOAuthProtectedResourceMetadataUrl(new URL(base + path));
 }
 
+const NO_SIGN_IN = {
+  error: "unsupported_response_type",
+  error_description: `Nobody signs in here. An agent proves its own key: client_credentials at ${TOKEN_PATH}.`,
+};
+
 /** RFC 8414, section 2. */
 function issuerMetadata(base: string) {
   return {
     issuer: base,
+    authorization_endpoint: base + SIGN_IN_PATH, // clients look for it, though no grant here uses it
     token_endpoint: base + TOKEN_PATH,
     response_types_supported: [],
     grant_types_supported: ["client_credentials"],
