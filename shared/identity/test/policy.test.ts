@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { JSON_DEPTH_MAX, type Json, type JsonObject, SwarmError } from "@mcp-swarm/core";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -433,6 +435,27 @@ describe("what is written", () => {
     expect(parsePolicy(JSON.parse(JSON.stringify(complete)))).toEqual(complete);
     expect(parsePolicies([complete, { ...complete, id: "other" }])).toHaveLength(2);
     expect(parsePolicies(defaultPolicies())).toEqual(defaultPolicies());
+  });
+
+  test("the policy that the README shows means what it says", () => {
+    verifies("SEC-04");
+    const readme = readFileSync(join(import.meta.dirname, "..", "README.md"), "utf8");
+    const [, block = ""] = /```json\n([\s\S]*?)```/.exec(readme) ?? [];
+    const policy = parsePolicy(JSON.parse(block));
+    const question = { operation: "task:add", resource: "task/build-1", roles: [], now: Date.UTC(2025, 5, 18, 23) };
+    expect(decide([policy], { ...question, arguments: { priority: 5 } })).toMatchObject({
+      authorized: true,
+      rates: [{ policyId: policy.id, max: 100, perMs: 60_000 }],
+    });
+    for (const rest of [
+      { arguments: { priority: 6 } },
+      { now: NOW },
+      { agentId: "ci" },
+      { attributes: {} },
+      { resource: "task/x" },
+    ]) {
+      expect(decide([policy], { ...question, arguments: { priority: 5 }, ...rest }).authorized).toBe(false);
+    }
   });
 
   const nested = (depth: number): Json => (depth === 0 ? 1 : { a: nested(depth - 1) });
