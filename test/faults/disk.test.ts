@@ -1,56 +1,17 @@
 /** A disk that is full, and one that may not be written. */
-import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { Host, temporaryFolder } from "../support/host.ts";
 import { census } from "./engines.ts";
+import { mayMount, onSmallDisk } from "./small-disk.ts";
 
-const DISK = "8m";
 /** What is freed in the end: at least what the log holds, since a checkpoint writes it all into the database. */
 const BALLAST_BYTES = 4_000_000;
 /** More than the disk holds. */
 const CALLS_MAX = 4_000;
 const DESCRIPTION = "x".repeat(8_000);
-
-interface Disk extends Disposable {
-  path: string;
-  readOnly(): void;
-}
-
-/** A disk of its own, in memory; undefined where this user may not mount one. */
-function smallDisk(): Disk | undefined {
-  const path = mkdtempSync(join(tmpdir(), "mcp-swarm-disk-"));
-  const run = (command: string, ...args: string[]) => execFileSync(command, args, { stdio: "ignore" });
-  try {
-    run("mount", "-t", "tmpfs", "-o", `size=${DISK}`, "tmpfs", path);
-  } catch {
-    rmSync(path, { recursive: true });
-    return undefined;
-  }
-  return {
-    path,
-    readOnly: () => void run("mount", "-o", "remount,ro", path),
-    [Symbol.dispose]: () => {
-      run("umount", path);
-      rmSync(path, { recursive: true });
-    },
-  };
-}
-
-const mayMount = (() => {
-  using disk = smallDisk();
-  return disk !== undefined;
-})();
-
-/** Runs `work` on a small disk. */
-async function onSmallDisk(work: (disk: Disk) => Promise<void>): Promise<void> {
-  using disk = smallDisk();
-  if (!disk) throw new Error("No disk could be mounted");
-  await work(disk);
-}
 
 // A full disk needs one of its own: without the right to mount, only the store's own tests show what the engine makes of it.
 if (!mayMount) console.warn("Not tested here: a full disk, which takes the right to mount one.");
