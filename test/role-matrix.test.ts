@@ -17,6 +17,8 @@ const CLASSES = {
   read: ["worker", "observer"],
   /** Doing it. */
   work: ["worker"],
+  /** What concerns nobody else: on `…/self` alone. */
+  own: ["worker"],
   /** Looking at who may do what and who did what. */
   oversight: ["observer"],
   /** Deciding it, and what must stay with few. */
@@ -81,7 +83,7 @@ const DECIDED: Readonly<Record<string, keyof typeof CLASSES>> = {
   "vote:cancel": "work",
   "identity:read": "read",
   "token:issue": "work",
-  "key:rotate": "work",
+  "key:rotate": "own",
   "policy:read": "oversight",
   "policy:write": "administration",
   "member:read": "oversight",
@@ -95,13 +97,13 @@ const DECIDED: Readonly<Record<string, keyof typeof CLASSES>> = {
 const TAKES_WHAT_IT_READS = "get_messages";
 
 const set = new PolicySet(defaultPolicies());
-const may = (roles: readonly string[], operation: string) =>
+const may = (roles: readonly string[], operation: string, thing = DECIDED[operation] === "own" ? "self" : "x") =>
   set.decide({
     agentId: "build-7",
     roles,
     attributes: {},
     operation,
-    resource: `${operation.split(":")[0]}/x`,
+    resource: `${operation.split(":")[0]}/${thing}`,
     arguments: {},
     now: 1_750_000_000_000,
   }).authorized;
@@ -145,5 +147,6 @@ test("what was decided holds for operations that other tools may come to use", (
       ["worker", "observer"].filter((role) => may([role], operation)),
       operation,
     ).toEqual(roles);
+    if (decided === "own") expect(may(["worker"], operation, "build-8"), operation).toBe(false);
   }
 });

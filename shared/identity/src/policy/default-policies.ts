@@ -22,8 +22,10 @@ const WORK = [
   "vote:*",
   "identity:read",
   "token:issue",
-  "key:rotate",
 ];
+
+/** Tools name what is the caller's own so, when it does not name itself. */
+const OWN = "*/self";
 
 /** All that only reads, except secrets: who may read those is said for each. */
 const READING = [
@@ -48,13 +50,21 @@ const READING = [
 ].map((what) => `${what}:read`);
 
 /**
- * The policies that a swarm begins with. `admin`: everything. `worker`: all work, and its own identity and keys; no policies, members,
+ * The policies that a swarm begins with. `admin`: everything. `worker`: all work, and its own keys; no policies, members,
  * secrets, audit log or rules of state. `observer`: reads everything but secrets. Whoever has none of these roles may do nothing.
  */
 export function defaultPolicies(): Policy[] {
   return [
     { id: "admin", effect: "permit", description: "Administrators may do everything.", roles: ["admin"], operations: ["*"] },
     { id: "worker", effect: "permit", description: "Workers may do all work.", roles: ["worker"], operations: WORK },
+    {
+      id: "own-keys",
+      effect: "permit",
+      description: "Workers may replace their own keys.",
+      roles: ["worker"],
+      operations: ["key:rotate"],
+      resources: [OWN],
+    },
     {
       id: "observer",
       effect: "permit",
