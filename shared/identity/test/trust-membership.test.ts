@@ -229,8 +229,12 @@ describe("a one-time token", () => {
     "redeemed by several at once on %s makes one of them the agent",
     async (engine) => {
       verifies("SEC-01");
-      const url = engine === "SQLite" ? `sqlite:${join(swarm.folder, "swarm.db")}` : await freshDatabase(inject("postgresUrl"));
-      const stores = engine === "memory" ? [swarm.store] : [await openStore(url), await openStore(url)];
+      const urls: Record<string, () => Promise<string> | string> = {
+        SQLite: () => `sqlite:${join(swarm.folder, "swarm.db")}`,
+        PostgreSQL: () => freshDatabase(inject("postgresUrl")),
+      };
+      const url = await urls[engine]?.();
+      const stores = url === undefined ? [swarm.store] : [await openStore(url), await openStore(url)];
       const first = stores[0] ?? expect.fail("a store");
       const administrator = engine === "memory" ? swarm.administrator : new Administrator({ store: first, root: swarm.root });
       try {
