@@ -21,6 +21,7 @@ import { start } from "./start.ts";
 import { stateMcp } from "./state-mcp.ts";
 import { stdioCall } from "./stdio-call.ts";
 import { storeClaims } from "./store-claims.ts";
+import { tally } from "./tally.ts";
 import { tasksMcp, tasksPostgres } from "./tasks-mcp.ts";
 import { watchLatency } from "./watch-latency.ts";
 
@@ -42,6 +43,7 @@ const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   "watch-latency": { title: "Changes of values from process to process", run: watchLatency },
   "million-keys": { title: "A million keys", run: millionKeys },
   "lock-hand-over": { title: "Locks", run: lockHandOver },
+  tally: { title: "Counting a large vote", run: tally },
   decision: { title: "Deciding what an agent may do", run: decision },
 };
 

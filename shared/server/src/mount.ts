@@ -183,11 +183,18 @@ export class MountedServer<D extends Domain = Domain> {
     const output = await settled(admission, async () => {
       const domain = await this.domain();
       if (caller.agentId !== ANONYMOUS) await presence.touch(caller);
-      const { call, ended } = admission;
+      const { call } = admission;
       const { progress, sample } = origin;
-      const signal = ended ? AbortSignal.any([origin.signal, ended]) : origin.signal;
       const sampling = sample && tool.effects.readOnly ? { sample } : {};
-      return await tool.handle(domain, input, { call, caller, signal, progress, ...sampling });
+      return await tool.handle(domain, input, {
+        call,
+        caller,
+        get signal() {
+          return admission.ended ? AbortSignal.any([origin.signal, admission.ended]) : origin.signal; // most tools never ask
+        },
+        progress,
+        ...sampling,
+      });
     });
     return answer(tool.output.parse(attributed(output, tool.untrusted, caller), checks) as JsonObject);
   }

@@ -57,11 +57,19 @@ const NOBODY = "nobody";
 /** What a rate of calls is about in the audit log: not each call of a flood, but the flood. */
 const EVERYTHING = { operation: "*", resource: "*" };
 
+/** For how long a decision stands while nothing that it rests on has changed; policies may go by the time of day. */
+const DECISION_MS_MAX = 1_000;
+
 /** A call that was let in and has not ended. */
 interface InFlight {
   readonly caller: Caller;
   readonly operation: Operation;
-  readonly controller: AbortController;
+  /** Made when somebody first wants to know of the call's end. */
+  ending: AbortController | undefined;
+  /** What ended it. */
+  denial: unknown;
+  /** When it was judged last, and after how many changes. */
+  judged: { readonly at: number; readonly changes: number };
 }
 
 export class SecuredGuard implements Guard {
@@ -71,12 +79,14 @@ export class SecuredGuard implements Guard {
   readonly #inFlight = new Set<InFlight>();
   /** Agent → what is left of its calls, the least recent first. */
   readonly #calls = new Map<string, Bucket>();
-  readonly #changes: Disposable;
+  readonly #watch: Disposable;
+  /** How often what decisions rest on has changed. */
+  #changes = 0;
   #policies: { readonly of: readonly Policy[]; readonly set: PolicySet } | undefined;
 
   constructor(options: SecuredGuardOptions) {
     this.#options = options;
-    this.#changes = options.trust.onChange(() => this.#changed());
+    this.#watch = options.trust.onChange(() => this.#changed());
   }
 
   checkProcess(): void {
@@ -102,7 +112,8 @@ export class SecuredGuard implements Guard {
       return judged;
     });
     const permit = this.#event(caller, operation, "permit", decision);
-    const inFlight = { caller, operation, controller: new AbortController() };
+    const judged = { at: this.#options.clock.now(), changes: this.#changes };
+    const inFlight: InFlight = { caller, operation, judged, ending: undefined, denial: undefined };
     this.#inFlight.add(inFlight);
     let audited = false;
     const decided = <T extends Json>(plan: (tx: Transaction) => T, options?: TransactOptions) =>
@@ -110,7 +121,7 @@ export class SecuredGuard implements Guard {
         (whole) => store.transact(whole, options),
         (tx, append) => {
           if (this.#lookedTooLongAgo()) return undefined;
-          this.#judge(caller, operation, tx.now);
+          this.#judgeAgain(inFlight);
           const seen = noticeWrites(tx);
           const outcome = plan(seen.tx);
           if (seen.wrote()) append(permit);
@@ -131,14 +142,16 @@ export class SecuredGuard implements Guard {
     };
     return {
       call: onceCall({ store, caller, transact }, once),
-      ended: inFlight.controller.signal,
+      get ended() {
+        return endOf(inFlight);
+      },
       settle: async (failure) => {
         this.#inFlight.delete(inFlight);
         if (audited) return; // what was written was let in when it was written
         if (failure === undefined) {
           await this.#orWrittenDown(caller, operation, async () => {
             await this.#lookAgain();
-            this.#judge(caller, operation);
+            this.#judgeAgain(inFlight);
           });
           await audit.note(permit);
         } else if (failure instanceof Denial) {
@@ -166,13 +179,14 @@ export class SecuredGuard implements Guard {
   }
 
   async close(): Promise<void> {
-    this.#changes[Symbol.dispose]();
+    this.#watch[Symbol.dispose]();
   }
 
   #changed(): void {
-    for (const { caller, operation, controller } of this.#inFlight) {
-      const denial = this.#denial(caller, operation);
-      if (denial) controller.abort(denial);
+    this.#changes += 1;
+    for (const call of this.#inFlight) {
+      call.denial ??= this.#denial(call.caller, call.operation);
+      if (call.denial !== undefined) call.ending?.abort(call.denial);
     }
     for (const told of this.#listeners) told();
   }
@@ -206,6 +220,16 @@ export class SecuredGuard implements Guard {
       message: decision.details,
       hint: "Ask whoever keeps the root key of this swarm for a policy or a role that permits it, or leave it to an agent that may.",
     });
+  }
+
+  /** @throws Denial; SwarmError unavailable */
+  #judgeAgain(call: InFlight): void {
+    const at = this.#options.clock.now();
+    const { judged } = call;
+    this.#options.trust.check();
+    if (judged.changes === this.#changes && Math.abs(at - judged.at) <= DECISION_MS_MAX) return;
+    this.#judge(call.caller, call.operation, at);
+    call.judged = { at, changes: this.#changes };
   }
 
   /** The member that the caller proved to be. @throws Denial; SwarmError unavailable */
@@ -304,6 +328,12 @@ export class SecuredGuard implements Guard {
       policyIds,
     );
   }
+}
+
+function endOf(call: InFlight): AbortSignal {
+  call.ending ??= new AbortController();
+  if (call.denial !== undefined) call.ending.abort(call.denial);
+  return call.ending.signal;
 }
 
 const TOO_MANY_CALLS = "too_many_calls";

@@ -8,7 +8,10 @@ import { type AgentKeys, isSigningKey, kidOf, signJws } from "./keys.ts";
 import { KnownKeys } from "./known-keys.ts";
 import type { VersionMemory } from "./version-memory.ts";
 
-/** How often the bundle is read. With the time of a read, what it says is in force everywhere within 6 s. */
+/**
+ * How often the bundle is read. With the time of a read, what it says is in force everywhere within 6 s. It is not watched: a watch
+ * wakes for every commit of anybody, which cost each call of a secured swarm 6% and would read a large bundle all the time.
+ */
 export const TRUST_ROUND_MS = 5_000;
 /** How long a process goes on without a bundle it may trust. */
 export const TRUST_AGE_MS_MAX = 10 * 60_000;
@@ -58,7 +61,6 @@ export class Trust implements Signatures {
   readonly #options: TrustOptions;
   readonly #keys: KnownKeys;
   readonly #listeners = new Set<() => void>();
-  #watch: Disposable | undefined;
   #timer: Disposable | undefined;
   #running: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
@@ -93,7 +95,7 @@ export class Trust implements Signatures {
    *   when the memory of versions cannot be read
    */
   static async open(options: TrustOptions): Promise<Trust> {
-    const { rootKey, self, store } = options;
+    const { rootKey, self } = options;
     if (!isSigningKey(rootKey)) {
       throw new SwarmError("invalid_argument", "The pinned root key is not an Ed25519 public key.", {
         hint: "Set SWARM_ROOT_KEY to the 43 characters that `mcp-swarm-security init` printed.",
@@ -106,7 +108,6 @@ export class Trust implements Signatures {
     }
     const trust = new Trust(options, (await options.remember?.read()) ?? 0);
     await trust.refresh();
-    trust.#watch = store.watch("trust/", () => void trust.refresh());
     trust.#arm();
     return trust;
   }
@@ -233,7 +234,6 @@ export class Trust implements Signatures {
   async close(): Promise<void> {
     this.#closed = true;
     this.#fault = "the server is shutting down";
-    this.#watch?.[Symbol.dispose]();
     this.#timer?.[Symbol.dispose]();
     this.#listeners.clear();
     await (this.#next ?? this.#running);
