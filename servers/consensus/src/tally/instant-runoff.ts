@@ -130,8 +130,13 @@ function firstPreferences(options: number, ballots: readonly Ranks[], remaining:
     for (const rank of ranks) {
       const first = rank & remaining;
       if (first === 0) continue;
-      const places = placesIn(first);
-      for (const place of places) votes[place] = (votes[place] ?? 0) + (weight * scale) / places.length;
+      if ((first & (first - 1)) === 0) {
+        const only = 31 - Math.clz32(first);
+        votes[only] = (votes[only] ?? 0) + weight * scale;
+      } else {
+        const places = placesIn(first);
+        for (const place of places) votes[place] = (votes[place] ?? 0) + (weight * scale) / places.length;
+      }
       break;
     }
   }
