@@ -8,8 +8,9 @@ import {
   AuditLog,
   type AuditLogOptions,
   type AuditReport,
-  keyIdOf,
+  type KeyHolder,
   type NoteSigner,
+  thumbprintOf,
   verifyAuditLog,
 } from "../src/audit/index.ts";
 
@@ -39,7 +40,7 @@ export class TestLog {
   readonly clock: ManualClock;
   readonly store: Store;
   readonly errors: unknown[] = [];
-  #keys = new Map<string, string>();
+  #keys = new Map<string, KeyHolder>();
   #processes = 0;
 
   constructor(store?: Store, clock = manualClock()) {
@@ -67,7 +68,7 @@ export class TestLog {
   /** A new key of an agent, which is known from now on. */
   signer(agent: string): NoteSigner {
     const signer = newSigner(agent);
-    this.#keys.set(`${agent} ${keyIdOf(agent, signer.publicKey)}`, signer.publicKey);
+    this.#keys.set(thumbprintOf(signer.publicKey), { agentId: agent, sign: signer.publicKey });
     return signer;
   }
 
@@ -82,7 +83,7 @@ export class TestLog {
     return await verifyAuditLog({
       store: this.store,
       origin: ORIGIN,
-      publicKey: (agentId, keyId) => this.#keys.get(`${agentId} ${keyId}`),
+      signerOf: (kid) => this.#keys.get(kid),
       ...(copies ? { copies } : {}),
     });
   }

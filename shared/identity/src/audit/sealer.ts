@@ -9,10 +9,11 @@ import {
   checkpointValue,
   type Head,
   noteHash,
+  parseCheckpoint,
 } from "./checkpoint.ts";
 import { Copies } from "./copies.ts";
 import type { AuditRow } from "./entry.ts";
-import { type NoteSigner, signNote } from "./note.ts";
+import { type NoteSigner, parseNote, signNote, thumbprintOf } from "./note.ts";
 import { Tree } from "./tree.ts";
 
 /** A checkpoint is made for so many new entries, or when one has waited for so long. */
@@ -194,6 +195,7 @@ export class Sealer {
       size: tree.size,
       root: tree.root().toString("base64"),
       after: before && noteHash(before.source),
+      by: thumbprintOf(signer.publicKey),
       heads: batch.heads,
     });
     const note = signNote(text, signer);
@@ -201,8 +203,8 @@ export class Sealer {
   }
 
   #isOf(note: string, { heads }: Batch): boolean {
-    const lines = checkpointText({ origin: "", size: 0, root: "", after: undefined, heads }).split("\n").slice(3).join("\n");
-    return note.includes(`\n${lines}\n— `);
+    const there = parseCheckpoint(parseNote(note)?.text ?? "");
+    return JSON.stringify(there?.heads) === JSON.stringify(heads);
   }
 
   #covered({ heads }: Batch): void {
