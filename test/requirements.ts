@@ -27,7 +27,6 @@ export const requirements = {
     source: "P",
     behaviour:
       "HTTP binds to loopback; a foreign Host or Origin gets 403; another bind address is refused while the swarm is open.",
-    waits: "binding another address once the swarm is secured comes with the security server",
   },
   "CORE-04": {
     source: "P",

@@ -427,7 +427,11 @@ describe("one server of a secured swarm over HTTP", () => {
     await using swarm = await SecuredSwarm.secure(folder);
     const worker = await readKeyFile(await swarm.enroll("build-7"));
     const { bundle } = await swarm.admin.read();
-    await using serving = await startServerHttp(SERVER, { SWARM_STORE: folder.store, SWARM_ROOT_KEY: swarm.rootKey });
+    await using serving = await startServerHttp(SERVER, {
+      SWARM_STORE: folder.store,
+      SWARM_ROOT_KEY: swarm.rootKey,
+      XDG_DATA_HOME: folder.path,
+    });
     const metadata = await reply(await fetch(`${serving.url}/.well-known/oauth-protected-resource/mcp`));
     expect(metadata.body).toMatchObject({ resource: `${serving.url}/mcp` });
     expect(metadata.body).not.toHaveProperty("authorization_servers");
@@ -451,7 +455,7 @@ describe("one server of a secured swarm over HTTP", () => {
     await using swarm = await SecuredSwarm.secure(folder);
     const worker = await readKeyFile(await swarm.enroll("build-7"));
     const { bundle } = await swarm.admin.read();
-    const env = { SWARM_STORE: folder.store, SWARM_ROOT_KEY: swarm.rootKey };
+    const env = { SWARM_STORE: folder.store, SWARM_ROOT_KEY: swarm.rootKey, XDG_DATA_HOME: folder.path };
     const unnamed = await runBin(SERVER, ["--http", "0.0.0.0:0"], { env });
     expect(unnamed).toMatchObject({ code: 1, stdout: "" });
     expect(unnamed.stderr).toMatch(/SWARM_PUBLIC_URL/);
@@ -460,6 +464,7 @@ describe("one server of a secured swarm over HTTP", () => {
       "--http",
       "0.0.0.0:0",
     ]);
+    expect(serving.output()).not.toContain("in clear");
     const port = Number(new URL(serving.url).port);
     const audience = "https://swarm.example/a/mcp";
     const { token } = await issueToken(worker, bundle, { agentId: "build-7", audience }, { now: Date.now() });
@@ -499,6 +504,22 @@ describe("one server of a secured swarm over HTTP", () => {
     ]) {
       expect(await ask({ ...headers, ...bearer(token) }), JSON.stringify(headers)).toMatchObject({ status: 403 });
     }
+  });
+
+  test("an address of its own needs no other name, and says that its tokens travel in clear", async () => {
+    verifies("CORE-03");
+    using folder = temporaryFolder();
+    await using swarm = await SecuredSwarm.secure(folder);
+    const worker = await readKeyFile(await swarm.enroll("build-7"));
+    const { bundle } = await swarm.admin.read();
+    const env = { SWARM_STORE: folder.store, SWARM_ROOT_KEY: swarm.rootKey, XDG_DATA_HOME: folder.path };
+    await using serving = await startServerHttp(SERVER, env, ["--http", "127.0.0.2:0"]);
+    expect(serving.url).toMatch(/^http:\/\/127\.0\.0\.2:/);
+    const wanted = { agentId: "build-7", audience: `${serving.url}/mcp` };
+    const { token } = await issueToken(worker, bundle, wanted, { now: Date.now() });
+    expect((await post(`${serving.url}/mcp`, bearer(token))).status).toBe(200);
+    expect((await post(`${serving.url}/mcp`, {})).status).toBe(401);
+    await eventually("it is said", () => serving.output().includes("Tokens travel in clear"));
   });
 
   test("an open process over its store refuses everything, whatever name it is given", async () => {

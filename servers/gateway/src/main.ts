@@ -1,4 +1,6 @@
 import { definition as agentComm } from "@mcp-swarm/agent-comm";
+import { definition as consensus } from "@mcp-swarm/consensus";
+import { definition as security } from "@mcp-swarm/security";
 import {
   closeWithin,
   type Domain,
@@ -11,7 +13,7 @@ import {
   SwarmProcess,
   shownStore,
 } from "@mcp-swarm/server";
-import { parseAddress, serveHttp } from "@mcp-swarm/server/http";
+import { isSecured, parseAddress, serveHttp } from "@mcp-swarm/server/http";
 import { definition as sharedState } from "@mcp-swarm/shared-state";
 import { definition as taskCoordination } from "@mcp-swarm/task-coordination";
 import { Command } from "commander";
@@ -20,7 +22,7 @@ import { mountingHelp } from "./mounting-help.ts";
 /** The port of the gateway unless PORT or --http says another. */
 const PORT_DEFAULT = "3335";
 
-const definitions = [taskCoordination, agentComm, sharedState] as unknown as ServerDefinition<Domain>[];
+const definitions = [taskCoordination, agentComm, sharedState, consensus, security] as unknown as ServerDefinition<Domain>[];
 
 await orExplain(async () => {
   const options = new Command("mcp-swarm-gateway")
@@ -42,8 +44,7 @@ await orExplain(async () => {
   process.stdout.write(
     mountingHelp(
       definitions.map(({ name }) => name),
-      serving.url,
-      store,
+      { gatewayUrl: serving.publicUrl, store, secured: isSecured(config) },
     ),
   );
   process.stdout.write(`\nMCP Swarm gateway is running at ${serving.url}. Stop it with Ctrl-C.\n`);

@@ -69,10 +69,11 @@ export class HttpAuth {
         caller: { agentId: spokenFor(proven.agentId, agent), verified: true, processId: undefined },
         scope: proven.scope?.split(" ").map((pattern) => new Pattern(pattern)),
         expiresAt: proven.expiresAt,
-        stillGood: () => this.#prove(credential, resources).then(() => true, isNoRefusal),
+        stillGood: () => this.#prove(credential, resources).then(() => true, couldNotBeJudged),
       };
     } catch (error) {
-      if (error instanceof SwarmError && authorization !== undefined && !isNoRefusal(error)) await this.#note(error, resources);
+      if (error instanceof SwarmError && authorization !== undefined && !couldNotBeJudged(error))
+        await this.#note(error, resources);
       throw error;
     }
   }
@@ -102,7 +103,7 @@ export class HttpAuth {
 }
 
 /** Whether an error says nothing about the credential, only that it could not be judged. */
-function isNoRefusal(error: unknown): boolean {
+function couldNotBeJudged(error: unknown): boolean {
   return !(error instanceof SwarmError) || (error.code !== "unauthenticated" && error.code !== "permission_denied");
 }
 

@@ -54,13 +54,19 @@ export interface HttpSite {
   readonly hostnames: readonly string[];
 }
 
-/** `port` is the one that was really taken. */
-export function siteOf({ host }: HttpAddress, port: number, publicUrl: string | undefined): HttpSite {
+/** `bound`: the address and port that were really taken. */
+export function siteOf({ host }: HttpAddress, bound: { address: string; port: number }, publicUrl: string | undefined): HttpSite {
   const named = publicUrl === undefined ? [] : [publicUrl.replace(/\/+$/, "")];
-  const loopback = LOOPBACK.has(host) ? [host, "localhost"] : WILDCARDS.has(host) ? [...LOOPBACK] : [host];
-  const bases = [...new Set([...named, ...loopback.map((name) => `http://${bracketed(name)}:${port}`)])];
+  const own = LOOPBACK.has(host) ? [host, bound.address, "localhost"] : WILDCARDS.has(host) ? [...LOOPBACK] : [host];
+  const bases = [...new Set([...named, ...own.map((name) => `http://${bracketed(name)}:${bound.port}`)])];
   const hostnames = new Set([...bases.map((base) => new URL(base).hostname), ...[...LOOPBACK].map(bracketed)]);
   return { bases, hostnames: [...hostnames] };
+}
+
+/** Whether what is told others has them send credentials that anybody on the way can read. */
+export function isInClear({ bases: [first = ""] }: HttpSite): boolean {
+  const { protocol, hostname } = new URL(first);
+  return protocol === "http:" && ![...LOOPBACK].map(bracketed).includes(hostname);
 }
 
 /** The URL of this site to tell a caller who used this Host header. */

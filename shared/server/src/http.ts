@@ -6,7 +6,7 @@ import { hostHeaderValidation, originValidation, toNodeHandler } from "@modelcon
 import { type AuthInfo, createMcpHandler, type McpHttpHandler, type McpServerFactory } from "@modelcontextprotocol/server";
 import type { HttpCaller } from "./http-auth.ts";
 import type { HttpFront } from "./http-front.ts";
-import { bracketed, type HttpAddress, type HttpSite, isSecured, siteOf } from "./http-site.ts";
+import { bracketed, type HttpAddress, type HttpSite, isInClear, isSecured, siteOf } from "./http-site.ts";
 import { LISTEN } from "./listen.ts";
 import { HttpListens } from "./listen-http.ts";
 import { ANONYMOUS, type MountedServer } from "./mount.ts";
@@ -14,7 +14,7 @@ import type { SwarmProcess } from "./process.ts";
 import { type HttpFrom, protocolServer } from "./protocol-server.ts";
 import type { Security } from "./security.ts";
 
-export { parseAddress } from "./http-site.ts";
+export { isSecured, parseAddress } from "./http-site.ts";
 
 /** How long open requests may take to end when the server stops. */
 const DRAIN_MS = 500;
@@ -24,6 +24,8 @@ const BODY_BYTES_MAX = 4 * 1024 * 1024;
 export interface HttpServing {
   /** The base URL, with the port that was really taken. */
   url: string;
+  /** The base URL to tell others: SWARM_PUBLIC_URL in a secured swarm. */
+  publicUrl: string;
   close(): Promise<void>;
 }
 
@@ -56,8 +58,14 @@ export async function serveHttp(
 
   const server = createServer();
   await listening(server, address);
-  const { port } = server.address() as AddressInfo;
-  const site = siteOf(address, port, secured ? process_.config.publicUrl : undefined);
+  const bound = server.address() as AddressInfo;
+  const site = siteOf(address, bound, secured ? process_.config.publicUrl : undefined);
+  if (secured && isInClear(site)) {
+    process_.log.warn(
+      { url: site.bases[0] },
+      "Tokens travel in clear: put TLS in front of this server, and set SWARM_PUBLIC_URL to its https URL",
+    );
+  }
   const hostAllowed = hostHeaderValidation([...site.hostnames]);
   const originAllowed = originValidation([...site.hostnames]);
   const fronts = secured ? new Fronts(site, mounts, process_) : undefined;
@@ -99,7 +107,8 @@ export async function serveHttp(
     answer(request, response).catch((error: unknown) => failed(error, response, process_));
   });
   return {
-    url: `http://${bracketed(address.host)}:${port}`,
+    url: `http://${bracketed(address.host)}:${bound.port}`,
+    publicUrl: site.bases[0] ?? "",
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       fronts?.close();
