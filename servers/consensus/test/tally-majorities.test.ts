@@ -65,7 +65,7 @@ describe("majorities over yes and no", () => {
     const settings: Settings = { ...simple, vetoHolders: ["v0"], quorum: 3 };
     const vetoed = run(settings, evenly(5), yesNo("nyyyy"));
     expect(vetoed).toMatchObject({ outcome: "vetoed", winners: [] });
-    expect(vetoed.steps).toContainEqual({ rule: "A holder of a veto said no.", voters: ["v0"] });
+    expect(vetoed.steps).toContainEqual({ rule: "A holder of a veto said no.", voters: ["v0"], counts: { voters: 1 } });
     expect(outcomeOf(settings, "ynyyy")).toBe("accepted");
     expect(outcomeOf(settings, "ayy--")).toBe("accepted");
     expect(outcomeOf(settings, "ny---")).toBe("no_quorum");

@@ -8,7 +8,7 @@ import { checkChoice } from "./option-ballot.ts";
 import type { Ballot, Electorate, Rule, Settings, Step, Tally } from "./rule.ts";
 import { BYZANTINE_VOTERS_MIN, OPTIONS_MAX } from "./rule.ts";
 import { checkSettings, optionsOf, refuse } from "./settings.ts";
-import { earlyStep, turnoutOf, warningsOf } from "./turnout.ts";
+import { earlyStep, turnoutOf, votersStep, warningsOf } from "./turnout.ts";
 
 export interface ByzantineBounds {
   /** Voters that may lie without harm. */
@@ -72,7 +72,7 @@ function count(settings: Settings, { eligible }: Electorate, ballots: readonly B
     },
   ];
   if (equivocators.length > 0) {
-    steps.push({ rule: "Signed two different ballots: none of them counts.", voters: equivocators.sort() });
+    steps.push(votersStep("Signed two different ballots: none of them counts.", equivocators));
   }
   const highest = Math.max(...counts.values());
   const hopeless =

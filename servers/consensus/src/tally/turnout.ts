@@ -34,6 +34,14 @@ export function earlyStep({ eligible, voted }: Turnout): Step {
   return { rule: "Decided early: no ballot that may still come can change it.", counts: { remaining: eligible - voted } };
 }
 
+/** Voters that a step names; how many there are it says. */
+const VOTERS_SHOWN_MAX = 100;
+
+/** A step about some voters, the first of them by name. */
+export function votersStep(rule: string, voters: readonly string[]): Step {
+  return { rule, voters: [...voters].sort().slice(0, VOTERS_SHOWN_MAX), counts: { voters: voters.length } };
+}
+
 export const ONE_FAMILY =
   "All ballots come from models of one family. What one of them gets wrong the others are likely to get wrong too: the agreement weighs less than it seems.";
 

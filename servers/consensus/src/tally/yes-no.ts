@@ -1,7 +1,7 @@
 /** What all methods over yes and no have in common: quorum first, then vetoes, then what a side needs, then ties. */
 import type { Ballot, Electorate, Method, Outcome, Rule, Settings, Step, Tally, Turnout } from "./rule.ts";
 import { ABSTAIN, checkSettings, refuse, type Takes, tieBreakOf, YES_NO } from "./settings.ts";
-import { earlyStep, turnoutOf, turnoutStep, warningsOf } from "./turnout.ts";
+import { earlyStep, turnoutOf, turnoutStep, votersStep, warningsOf } from "./turnout.ts";
 
 /** Weights, as one side sees them. */
 export interface Sides {
@@ -52,7 +52,7 @@ export function yesNoRule(method: YesNoMethod): Rule {
     ];
     if (voted < quorum) return { outcome: "no_quorum", winners: [], steps };
     if (vetoes.length > 0) {
-      steps.push({ rule: "A holder of a veto said no.", voters: vetoes });
+      steps.push(votersStep("A holder of a veto said no.", vetoes));
       return { outcome: "vetoed", winners: [], steps };
     }
     if (yes + no === 0) {
@@ -150,7 +150,7 @@ function countOf(settings: Settings, electorate: Electorate, ballots: readonly B
     if (choice === "no" && holders.has(voter)) vetoes.push(voter);
     if (tieBreak.kind === "chair" && tieBreak.voter === voter) chair = choice;
   }
-  return { turnout, ...weights, vetoes: vetoes.sort(), chair };
+  return { turnout, ...weights, vetoes, chair };
 }
 
 function checkYesNo({ choice, ranking, scores }: Ballot): void {
