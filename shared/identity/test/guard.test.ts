@@ -1,5 +1,5 @@
 import { SwarmError } from "@mcp-swarm/core";
-import type { Store } from "@mcp-swarm/store";
+import type { Store, Transaction } from "@mcp-swarm/store";
 import { beforeEach, describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import type { Caller, Operation } from "../src/index.ts";
@@ -186,11 +186,13 @@ describe("a caller", () => {
 
   test("of another member is refused over HTTP while the server's own agent is in good standing", async () => {
     const { guard, trust } = await swarm.process("gate");
-    await swarm.publish({ members: swarm.member("ann", ["worker"], { revokedAt: 1 }) });
-    await swarm.round({ trust });
-    expect(await outcome(guard.admit(http("ann"), claim))).toBe("permission_denied");
-    expect(await outcome(guard.admit(http("bob"), read))).toBe("permitted");
-    guard.checkProcess();
+    for (const change of [{ revokedAt: 1 }, { quarantinedAt: 1 }]) {
+      await swarm.publish({ members: swarm.member("ann", ["worker"], change) });
+      await swarm.round({ trust });
+      expect(await outcome(guard.admit(http("ann"), claim))).toBe("permission_denied");
+      expect(await outcome(guard.admit(http("bob"), read))).toBe("permitted");
+      guard.checkProcess();
+    }
   });
 });
 
@@ -215,6 +217,7 @@ describe("a bundle", () => {
     }
     await swarm.clock.advance(10 * 60_000);
     expect(await outcome(guard.admit(caller, claim))).toBe("unavailable");
+    expect(() => guard.checkProcess()).toThrow(expect.objectContaining({ code: "unavailable" }));
   });
 
   test("that a stopped process missed is read before anything is let in, whatever its timers do", async () => {
@@ -234,6 +237,56 @@ describe("a bundle", () => {
   });
 });
 
+describe("a transaction", () => {
+  const put = (key: string) => (tx: Transaction) => tx.put(key, 1) ?? null;
+
+  test("is refused by what changed a moment after the call was let in", async () => {
+    verifies("SEC-08");
+    const { guard, caller, trust } = await swarm.process("ann");
+    const { call } = await guard.admit(caller, claim);
+    await swarm.publish({ policies: [READING] });
+    await trust.refresh();
+    expect(await outcome(call.transact(put("x/1")))).toBe("permission_denied");
+    expect(await swarm.store.get("x/1")).toBeUndefined();
+  });
+
+  test("that begins late, because its process was stopped, is decided by what the store says then", async () => {
+    verifies("SEC-08");
+    let skippedMs = 0;
+    let skipNextMs = 0;
+    const now = swarm.clock.now.bind(swarm.clock);
+    swarm.clock.now = () => now() + skippedMs;
+    const stopping = new Proxy(swarm.store, {
+      get(target, name) {
+        const member: unknown = Reflect.get(target, name, target);
+        if (typeof member !== "function") return member;
+        return (...given: unknown[]) => {
+          if (name === "transact") skippedMs += skipNextMs;
+          return Reflect.apply(member, target, given);
+        };
+      },
+    }) as Store;
+    const { guard, caller } = await swarm.process("ann", { store: stopping });
+    const permitted = await guard.admit(caller, claim);
+    skipNextMs = 60_000;
+    const tries = permitted.call.transact((tx) => {
+      skipNextMs = 0;
+      return tx.put("x/0", 1) ?? null;
+    });
+    expect(await outcome(tries)).toBe("unavailable"); // it was stopped each time it tried
+    skipNextMs = 0;
+    const { call } = await guard.admit(caller, claim);
+    await swarm.publish({ members: swarm.member("ann", ["worker"], { revokedAt: 1 }) });
+    skipNextMs = 60_000;
+    const late = call.transact(put("x/1"));
+    await new Promise(setImmediate);
+    skipNextMs = 0;
+    expect(await outcome(late)).toBe("permission_denied");
+    expect(await swarm.audited()).toEqual([]);
+    for (const key of ["x/0", "x/1"]) expect(await swarm.store.get(key)).toBeUndefined();
+  });
+});
+
 describe("a call that waits", () => {
   test("is ended by a revocation, and by a new forbid, and its transaction commits nothing", async () => {
     verifies("SEC-08");
@@ -243,9 +296,11 @@ describe("a call that waits", () => {
       await swarm.publish({ members: swarm.member("ann", ["worker"]), policies: [WORK] });
       await swarm.round({ trust });
       const admission = await guard.admit(caller, claim);
+      const { ended } = admission;
       await swarm.publish(change);
-      expect(admission.ended?.aborted).toBe(false);
+      expect(ended?.aborted).toBe(false);
       await swarm.round({ trust });
+      expect(ended?.aborted).toBe(true);
       expect(admission.ended?.aborted).toBe(true);
       const failure = await admission.call.transact((tx) => tx.put("x/1", 1) ?? null).catch((error: unknown) => error);
       expect(codeOf(failure)).toBe("permission_denied");
