@@ -11,7 +11,7 @@ export const NOTE_WINDOW_MS = 60_000;
 export const NOTE_KINDS_MAX = 1_000;
 /** Most events of one commit, and most that wait for one. */
 const BATCH_MAX = 100;
-export const WAITING_MAX = 10_000;
+const WAITING_MAX = 10_000;
 
 export interface AuditLogOptions {
   readonly store: Store;

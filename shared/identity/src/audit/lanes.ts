@@ -9,7 +9,7 @@ import { type AuditEvent, type AuditRow, auditKey, rowAt, rowValue } from "./ent
 /** Most lanes of one process. */
 export const LANES_MAX = 16;
 /** Most transactions of one process that wait for a lane. */
-export const LANE_WAITERS_MAX = 10_000;
+const LANE_WAITERS_MAX = 10_000;
 
 /** The last entry of a chain. */
 type Head = Pick<AuditRow, "chain" | "seq" | "hash">;

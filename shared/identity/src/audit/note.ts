@@ -2,7 +2,7 @@
 import { createPublicKey, hash, verify } from "node:crypto";
 
 /** A note is at most so long, in UTF-16 units. */
-export const NOTE_MAX = 128_000;
+const NOTE_MAX = 128_000;
 
 const ED25519 = 1;
 const KEY_ID_BYTES = 4;
