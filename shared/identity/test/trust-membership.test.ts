@@ -175,6 +175,28 @@ describe("a one-time token", () => {
     expect(readdirSync(dirname(swarm.keyFile("ann")))).toEqual([]);
   });
 
+  test("that is withdrawn while its redemption waits for the store is refused by the commit", async () => {
+    verifies("SEC-01");
+    const { token } = await swarm.administrator.enroll("ann");
+    let withdrawn = false;
+    const slow: Store = new Proxy(swarm.store, {
+      get(target, name) {
+        if (name === "transact") {
+          return async (plan: Parameters<Store["transact"]>[0]) => {
+            if (!withdrawn) await swarm.administrator.revoke("ann");
+            withdrawn = true;
+            return target.transact(plan);
+          };
+        }
+        const member: unknown = Reflect.get(target, name);
+        return typeof member === "function" ? member.bind(target) : member;
+      },
+    });
+    await expect(take(token, "ann", slow)).rejects.toEqual(refused("failed_precondition"));
+    expect(await swarm.read(memberKey("ann"))).toBeUndefined();
+    expect(existsSync(swarm.keyFile("ann"))).toBe(false);
+  });
+
   test("is good for its own swarm alone, and only whole", async () => {
     verifies("SEC-01");
     const { token } = await swarm.administrator.enroll("ann");
@@ -363,6 +385,57 @@ describe("what a member's row holds", () => {
     }
     await swarm.administrator.renew();
     expect(await (await swarm.process()).signerOf(ann.sign.kid)).toMatchObject({ agentId: "ann", inForce: true });
+  });
+
+  test("is looked for again in the next round when a key was nobody's before", async () => {
+    const watching = await swarm.process();
+    const { token } = await swarm.administrator.enroll("ann");
+    await watching.refresh();
+    const keys = await take(token, "ann");
+    const [row, hint] = [await swarm.read(memberKey("ann")), await swarm.read(kidKey(keys.sign.kid))];
+    await swarm.write(memberKey("ann"), undefined);
+    await swarm.write(kidKey(keys.sign.kid), undefined);
+    expect(await watching.signerOf(keys.sign.kid)).toBeUndefined();
+    await swarm.write(memberKey("ann"), row);
+    await swarm.write(kidKey(keys.sign.kid), hint);
+    expect(await watching.signerOf(keys.sign.kid)).toBeUndefined(); // a flood of unknown keys costs one read each, and round
+    await watching.refresh();
+    expect(await watching.signerOf(keys.sign.kid)).toMatchObject({ agentId: "ann", inForce: true });
+  });
+
+  test("counts on while a new bundle is being read that has not taken it in", async () => {
+    await swarm.join("ann");
+    const [ann, jws] = [await swarm.process("ann"), await swarm.read(BUNDLE_KEY)];
+    const gate = { closed: false, open: () => {} };
+    const gated: Store = new Proxy(swarm.store, {
+      get(target, name) {
+        if (name === "getMany" && gate.closed) {
+          return async (keys: readonly string[]) => {
+            await new Promise<void>((open) => {
+              gate.open = open;
+            });
+            return target.getMany(keys);
+          };
+        }
+        const member: unknown = Reflect.get(target, name);
+        return typeof member === "function" ? member.bind(target) : member;
+      },
+    });
+    const watching = await swarm.process(undefined, { store: gated });
+    const said = (await ann.sign("ann", "note", { n: 1 })) ?? "";
+    await watching.verify("note", said);
+    const row = await swarm.read(memberKey("ann"));
+    await swarm.write(memberKey("ann"), undefined); // so that the next bundle does not vouch for her
+    await swarm.administrator.setPolicy({ ...EVERYTHING, id: "more" });
+    await swarm.write(memberKey("ann"), row);
+    expect(await swarm.read(BUNDLE_KEY)).not.toEqual(jws);
+    gate.closed = true;
+    const reading = watching.refresh();
+    await soon(() => expect(watching.bundle.version).toBe(3));
+    expect(await watching.verify("note", said)).toMatchObject({ agentId: "ann" });
+    gate.closed = false;
+    gate.open();
+    await reading;
   });
 
   test("with the same key as another member's does not keep the root key from signing", async () => {

@@ -82,10 +82,7 @@ export async function proveKeys(agentId: string, member: Member, certificates: r
   for (const jws of certificates) {
     if (signer === undefined) break;
     const certificate = await certificateBy(signer, jws);
-    if (certificate === undefined) {
-      if (proving.length === 0) continue; // what came before the anchor was taken into the bundle
-      break;
-    }
+    if (certificate === undefined) continue; // from before the anchor, or by nobody
     if (certificate.agentId !== agentId || certificate.generation !== member.generation) break;
     if (chain.length === 0 && certificate.issuedAt > (member.enrolment?.expiresAt ?? 0)) break;
     if (chain.some(({ sign }) => sign === certificate.keys.sign) || member.retired?.includes(certificate.keys.sign)) break;

@@ -57,7 +57,7 @@ export class KnownKeys {
     for (const [agentId, { keys, retired = [] }] of this.#members) {
       for (const sign of keys ? [keys.sign, ...retired] : retired) this.#holders.set(kidOf(sign), { agentId, sign });
     }
-    for (const [agentId, { chain }] of this.#known) this.#index(agentId, chain);
+    for (const [agentId, { chain }] of this.#known) this.#index(agentId, chain); // until they are proven anew, what they sign still counts
   }
 
   /** The members whose rows `readAgain` reads. */
@@ -153,7 +153,6 @@ function sameTexts(a: readonly string[], b: readonly string[]): boolean {
 
 /** The part of a chain seen before that follows from what the bundle says now; the root key may have said otherwise. */
 function whatStillFollows(seen: Known, member: Member): readonly PublicKeys[] {
-  if (seen.member.generation !== member.generation) return [];
   const anchor = anchorOf(member);
   if (anchor === seen.anchor) return seen.chain;
   const at = seen.chain.findIndex(({ sign }) => sign === anchor);
