@@ -23,6 +23,7 @@ import { stdioCall } from "./stdio-call.ts";
 import { storeClaims } from "./store-claims.ts";
 import { tally } from "./tally.ts";
 import { tasksMcp, tasksPostgres } from "./tasks-mcp.ts";
+import { tokens } from "./tokens.ts";
 import { watchLatency } from "./watch-latency.ts";
 
 const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
@@ -45,6 +46,7 @@ const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   "lock-hand-over": { title: "Locks", run: lockHandOver },
   tally: { title: "Counting a large vote", run: tally },
   decision: { title: "Deciding what an agent may do", run: decision },
+  tokens: { title: "Tokens and sealed messages", run: tokens },
 };
 
 const args = process.argv.slice(2);
