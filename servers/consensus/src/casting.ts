@@ -11,7 +11,6 @@ import { ruleFor, tallyBallot } from "./tallying.ts";
 import { noSuchVote, type VoteBook, weightOf } from "./vote-book.ts";
 import {
   ballotKey,
-  COUNT_SHARDS,
   countKey,
   countOne,
   noteChange,
@@ -78,6 +77,9 @@ export type DelegationOutcome = {
   readonly at: number;
 };
 export type RecusalOutcome = { readonly voteId: string; readonly voter: string; readonly at: number };
+
+/** The how manieth it was in its part of the counts; 0 where nothing is counted. */
+type Nth = { readonly nth: number };
 
 export interface CastingOptions {
   book: VoteBook;
@@ -158,8 +160,8 @@ export class Casting {
         : { choice, nonce, hash: commitmentOf({ voteId: record.id, voter, choice }, nonce) };
     const payload = choice === undefined ? undefined : ballotPayload({ record, voter }, choice, rationale);
     const signature = payload && (await this.#options.signing.sign("ballot", voter, payload));
-    const outcome = await call.transact(
-      (tx): CastOutcome => {
+    const { nth, ...outcome } = await call.transact(
+      (tx): CastOutcome & Nth => {
         const state = readState(tx, record.id);
         if (tx.now >= record.keptUntil) throw noSuchVote(record.id);
         if (!state) throw notYet(record.closesAt);
@@ -176,13 +178,20 @@ export class Casting {
           ...maybe(signature),
         };
         writeBallot(tx, record, { ...row, ballot, commitment: { ...row.commitment, nonce: opening.nonce } });
-        countOne(tx, record, this.#options.shard, "revealed");
-        return { voteId: record.id, voter, recorded: "revealed", at: tx.now, signed: row.commitment.signature !== undefined };
+        const nth = countOne(tx, record, this.#options.shard, "revealed");
+        return {
+          voteId: record.id,
+          voter,
+          recorded: "revealed",
+          at: tx.now,
+          signed: row.commitment.signature !== undefined,
+          nth,
+        };
       },
       { prefetch: { keys: this.#keys(vote, voter) } },
     );
     if (hash !== undefined) this.#safe.forget(hash);
-    await this.#follow(call, vote);
+    await this.#follow(call, vote, nth);
     return outcome;
   }
 
@@ -231,19 +240,19 @@ export class Casting {
         },
       );
     }
-    const outcome = await call.transact(
-      (tx): RecusalOutcome => {
+    const { nth, ...outcome } = await call.transact(
+      (tx): RecusalOutcome & Nth => {
         const row = this.#takePart(tx, vote, voter);
         if (isSettled(row)) throw alreadyIn("cast");
         const { delegated: _, ...rest } = row;
         writeBallot(tx, record, { ...rest, recused: { reason: input.reason, at: tx.now } });
-        countOne(tx, record, this.#options.shard, "settled");
         noteChange(tx, record);
-        return { voteId: record.id, voter, at: tx.now };
+        const nth = countOne(tx, record, this.#options.shard, "settled");
+        return { voteId: record.id, voter, at: tx.now, nth };
       },
       { prefetch: { keys: this.#keys(vote, voter) } },
     );
-    await this.#follow(call, vote);
+    await this.#follow(call, vote, nth);
     return outcome;
   }
 
@@ -295,14 +304,14 @@ export class Casting {
     make: (at: number) => { ballot: Ballot } | { commitment: Commitment },
   ): Promise<CastOutcome> {
     const { record } = vote;
-    const outcome = await call.transact(
-      (tx): CastOutcome => {
+    const { nth, ...outcome } = await call.transact(
+      (tx): CastOutcome & Nth => {
         const row = this.#takePart(tx, vote, voter);
         const made = make(tx.now);
         const now = "ballot" in made ? made.ballot : made.commitment;
         const before = row.ballot ?? row.commitment;
         const { delegated: _, ...rest } = row; // an own ballot overrides
-        const answer = { voteId: record.id, voter, at: tx.now, signed: now.signature !== undefined };
+        const answer = { voteId: record.id, voter, at: tx.now, signed: now.signature !== undefined, nth: 0 };
         if (before && record.settings.revisable) {
           const revised = [before, ...(row.revised ?? [])].slice(0, REVISIONS_KEPT_MAX);
           writeBallot(tx, record, { ...rest, ...made, revised, revisions: (row.revisions ?? 0) + 1 });
@@ -318,12 +327,11 @@ export class Casting {
           return { ...answer, recorded: "equivocation" };
         }
         writeBallot(tx, record, { ...rest, ...made });
-        countOne(tx, record, this.#options.shard, "settled");
-        return { ...answer, recorded };
+        return { ...answer, recorded, nth: countOne(tx, record, this.#options.shard, "settled") };
       },
       { prefetch: { keys: this.#keys(vote, voter) } },
     );
-    await this.#follow(call, vote);
+    await this.#follow(call, vote, nth);
     return outcome;
   }
 
@@ -357,14 +365,10 @@ export class Casting {
   }
 
   /** The ballot is in, whatever becomes of this. */
-  async #follow(call: Call, vote: Vote): Promise<void> {
-    await this.#options.closing.follow(call.store, vote, call.caller.agentId).catch(this.#options.onError);
+  async #follow(call: Call, vote: Vote, nth: number): Promise<void> {
+    const { closing, shard, onError } = this.#options;
+    await closing.follow(call.store, vote, call.caller.agentId, { shard, nth }).catch(onError);
   }
-}
-
-/** The shard of a process: the same for all of its life. */
-export function shardOf(chance: number): number {
-  return chance % COUNT_SHARDS;
 }
 
 function maybe(signature: string | undefined): { signature?: string } {

@@ -13,6 +13,7 @@ import { resultPayload, type Signing } from "./signing.ts";
 import { decidedBy, electorateOf, outcomeOf, validRows } from "./tallying.ts";
 import { noSuchVote } from "./vote-book.ts";
 import {
+  COUNT_SHARDS,
   changeKey,
   changesIn,
   countsOf,
@@ -29,8 +30,8 @@ import {
 } from "./vote-layer.ts";
 import { type EndedBecause, REVEAL_MS_DEFAULT, statusAt, type VoteState } from "./vote-record.ts";
 
-/** Of a vote with many participants all ballots are looked at after each of so many parts of them. */
-const LOOKS_PER_VOTE = 200;
+/** All ballots of a large vote are looked at after each of so many parts of them, and after the last: it may end so much later than it could. */
+const LOOKS_PER_VOTE = 100;
 /** How often a waiting call looks whether the vote is decided: whoever cast the deciding ballot may have died before it said so. */
 const LOOK_EVERY_MS = 2_000;
 /** Deadline, reveal deadline, result, and once more to read it. */
@@ -42,6 +43,12 @@ export interface Standing {
   readonly result: ResultRecord | undefined;
   /** The engine's clock. */
   readonly now: number;
+}
+
+/** Of a large vote: its part of the counts, and how many that part has with this one. */
+export interface Counted {
+  readonly shard: number;
+  readonly nth: number;
 }
 
 export interface ClosingOptions {
@@ -76,9 +83,11 @@ export class Closing {
     throw new SwarmError("unavailable", "The vote's end could not be written.", { hint: "Ask again." });
   }
 
-  /** After a ballot, a recusal or a reveal: ends the vote when nothing that may come can change its outcome. */
-  async follow(store: Store, vote: Vote, signer: string | undefined): Promise<void> {
-    if (await this.#mayBeOver(store, vote)) await this.look(store, vote, signer);
+  /**
+   * After a ballot, a recusal or a reveal: ends the vote when nothing that may come can change its outcome.
+   */
+  async follow(store: Store, vote: Vote, signer: string | undefined, counted: Counted): Promise<void> {
+    if (await this.#mayBeOver(store, vote, counted)) await this.look(store, vote, signer);
   }
 
   /** Ends the vote when it is decided, or everybody has committed or revealed. */
@@ -134,11 +143,17 @@ export class Closing {
 
   readonly #looked = new Map<string, number>();
 
-  async #mayBeOver(store: Store, { record }: Vote): Promise<boolean> {
-    if (record.participants <= SMALL_VOTE_MAX) return true;
-    const { settled, revealed } = await countsOf(store, record.id);
-    if (record.settings.sealed) return settled >= record.participants || revealed > 0;
-    return settled >= record.participants || settled % Math.ceil(record.participants / LOOKS_PER_VOTE) === 0;
+  async #mayBeOver(store: Store, { record }: Vote, { nth, shard }: Counted): Promise<boolean> {
+    const { participants, settings } = record;
+    if (participants <= SMALL_VOTE_MAX) return true;
+    const every = Math.ceil(participants / LOOKS_PER_VOTE);
+    // each part begins at another place, so that parts that grow alike do not all look at once
+    const turn = nth + Math.floor((shard * every) / COUNT_SHARDS);
+    if (!settings.sealed && turn % every === 0) return true;
+    const [{ settled, revealed }, changes] = await Promise.all([countsOf(store, record.id), store.get(changeKey(record.id))]);
+    // whoever recused itself has settled and will not reveal
+    if (revealed > 0) return revealed + changesIn(changes) >= settled;
+    return settled >= participants;
   }
 
   /** Signatures are checked before a vote is ended early, so that a forged row does not end it. */

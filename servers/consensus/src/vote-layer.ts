@@ -26,7 +26,7 @@ export const ROLL_CHUNK = 200;
 /** Up to so many participants each has an index of its own of its votes, and each ballot is followed by a look at all. */
 export const SMALL_VOTE_MAX = 200;
 /** Parts of the count of a larger vote. */
-export const COUNT_SHARDS = 64;
+export const COUNT_SHARDS = 32;
 
 export const voteKey = (id: string): string => `vote/${segment(id)}`;
 export const rollKey = (id: string, chunk: number): string => `vote-roll/${segment(id)}/${ordered(chunk)}`;
@@ -92,12 +92,17 @@ export async function readBallots(store: Pick<Store, "scan">, id: string): Promi
 /** Of a large vote. `settled`: participants who have voted, committed or recused themselves. `revealed`: commitments that are open. */
 export type Counts = { readonly settled: number; readonly revealed: number };
 
-/** Notes that one more participant of a large vote has settled, or revealed; `shard` is the part that this process counts in. */
-export function countOne(tx: Transaction, record: VoteRecord, shard: number, what: keyof Counts): void {
-  if (record.participants <= SMALL_VOTE_MAX) return;
+/**
+ * Notes that one more participant of a large vote has settled, or revealed; `shard` is the part that this process counts in. Answers how
+ * many there are in this part now; 0 in a small vote.
+ */
+export function countOne(tx: Transaction, record: VoteRecord, shard: number, what: keyof Counts): number {
+  if (record.participants <= SMALL_VOTE_MAX) return 0;
   const key = countKey(record.id, shard);
   const before = (tx.get(key)?.value as Counts | undefined) ?? { settled: 0, revealed: 0 };
-  tx.put(key, { ...before, [what]: before[what] + 1 }, untilForgotten(record, tx.now));
+  const after: Counts = { ...before, [what]: before[what] + 1 };
+  tx.put(key, after, untilForgotten(record, tx.now));
+  return after[what];
 }
 
 export async function countsOf(store: Pick<Store, "getMany">, id: string): Promise<Counts> {
