@@ -1,4 +1,5 @@
 import { agentComm } from "./agent-comm.ts";
+import { consensus } from "./consensus.ts";
 import type { ServerProof } from "./proof.ts";
 import { sharedState } from "./shared-state.ts";
 import { taskCoordination } from "./task-coordination.ts";
@@ -7,6 +8,7 @@ export { Recall, type WriteProof } from "./proof.ts";
 
 const PROOFS: Readonly<Record<string, ServerProof>> = {
   "agent-comm": agentComm,
+  consensus,
   "shared-state": sharedState,
   "task-coordination": taskCoordination,
 };
