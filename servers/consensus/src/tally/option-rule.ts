@@ -131,24 +131,22 @@ export function optionRule(method: OptionMethod): Rule {
       const remaining = turnout.eligible - turnout.voted;
       if (remaining === 0) return tallyOf(settings, poll, ballots);
       const outOfReach = turnout.eligible < turnout.quorum;
-      if (!outOfReach && !isCertain(settings, poll, electorate, ballots)) return undefined;
+      if (!outOfReach && !isCertain(settings, poll)) return undefined;
       return tallyOf(settings, poll, ballots, [earlyStep(turnout)]);
     },
   };
 
-  /** Whether all that can still come agrees with what is: it lies between nothing, abstentions, and all for one option. */
-  function isCertain(settings: Settings, poll: Poll, electorate: Electorate, ballots: readonly Ballot[]): boolean {
+  /**
+   * Whether all that can still come agrees with what is: it lies between nothing, abstentions, and all for one option. A chair who has not
+   * voted needs no look: a tie that it would decide differs from the rest already.
+   */
+  function isCertain(settings: Settings, poll: Poll): boolean {
     const { worthMax } = method;
     const { turnout } = poll;
     if (turnout.voted < turnout.quorum) return false;
     const options = optionsOf(settings);
     const remaining = turnout.eligible - turnout.voted;
     if (worthMax === undefined) return method.isSure?.(options.length, poll.ballots, remaining) ?? false;
-    const tieBreak = tieBreakOf(settings);
-    const chairLeft =
-      tieBreak.kind === "chair" &&
-      electorate.eligible.has(tieBreak.voter) &&
-      !ballots.some(({ voter }) => voter === tieBreak.voter);
     // Where worths are only added up, many ballots are one whose worths are their sums.
     const sums: Valued = { weight: 1, worth: totals(options.length, poll.ballots) };
     const soFar = poll.ballots.length === 0 ? [] : [sums];
@@ -157,7 +155,7 @@ export function optionRule(method: OptionMethod): Rule {
     const ends: Poll[] = [{ ...poll, turnout: full, ballots: soFar }];
     for (const place of options.keys()) {
       const worth = options.map((_, at) => (at === place ? worthMax : 0));
-      ends.push({ turnout: full, ballots: [...soFar, { weight: remaining, worth }], chair: chairLeft ? worth : poll.chair });
+      ends.push({ ...poll, turnout: full, ballots: [...soFar, { weight: remaining, worth }] });
     }
     return ends.every((end) => sameResult(settle(settings, end), now));
   }

@@ -107,21 +107,14 @@ export function yesNoRule(method: YesNoMethod): Rule {
       const { turnout } = count;
       const remaining = turnout.eligible - turnout.voted;
       if (remaining === 0) return tallyOf(settings, count, ballots);
-      // Each side's weight counts for it and against the other, so what can happen lies between these four.
+      // Each side's weight counts for it and against the other, so what can happen lies between these and what is now. A chair
+      // who has not voted needs no look: a tie that it would decide differs from the rest already.
       const voters = new Set(ballots.map(({ voter }) => voter));
       const vetoesLeft = (settings.vetoHolders ?? []).filter((holder) => electorate.eligible.has(holder) && !voters.has(holder));
-      const tieBreak = tieBreakOf(settings);
-      const chairLeft = tieBreak.kind === "chair" && electorate.eligible.has(tieBreak.voter) && !voters.has(tieBreak.voter);
       const full = { ...turnout, voted: turnout.eligible };
       const ends: Count[] = [
-        { ...count, turnout: full, yes: count.yes + remaining, chair: chairLeft ? "yes" : count.chair },
-        {
-          ...count,
-          turnout: full,
-          no: count.no + remaining,
-          chair: chairLeft ? "no" : count.chair,
-          vetoes: [...count.vetoes, ...vetoesLeft],
-        },
+        { ...count, turnout: full, yes: count.yes + remaining },
+        { ...count, turnout: full, no: count.no + remaining, vetoes: [...count.vetoes, ...vetoesLeft] },
         { ...count, turnout: { ...full, abstained: turnout.abstained + remaining } },
       ];
       const now = settle(settings, count);
