@@ -255,11 +255,19 @@ describe("a secured swarm over HTTP", () => {
   test("what policy denies stays denied whatever the token's scope, and is written down under the proven name", async () => {
     verifies("SEC-05");
     const watcher = await keysOf("watcher", { roles: ["observer"] });
-    const token = await tokenOf(watcher, resource(), { scope: "*" });
-    const refused = await eventually("the new member is known", async () => {
-      const { status, body } = await post(resource(), bearer(token), "add_task", { id: "w", description: "Work" });
-      return status === 200 && JSON.stringify(body);
+    const form = async () => ({
+      grant_type: "client_credentials",
+      client_assertion_type: ASSERTION_TYPE,
+      client_assertion: await assertionOf(watcher, gateway.url),
+      resource: resource(),
+      scope: "*",
     });
+    const own = await tokenOf(watcher, resource());
+    await eventually("the new member is known", async () => (await post(resource(), bearer(own))).status === 200);
+    const token = String((await askToken(gateway.url, await form())).body.access_token);
+    expect(JSON.stringify(await post(resource(), bearer(token)))).toContain('\\"verified\\":true');
+    const { body } = await post(resource(), bearer(token), "add_task", { id: "w", description: "Work" });
+    const refused = JSON.stringify(body);
     expect(refused).toContain("permission_denied");
     expect(await swarm.audited({ agentId: "watcher" })).toContainEqual(
       expect.objectContaining({ agentId: "watcher", verified: true, outcome: "deny", operation: "task:add" }),
@@ -286,7 +294,12 @@ describe("a secured swarm over HTTP", () => {
       expect((await post(resource(), bearer(token))).status).toBe(200);
       expect((await post(resource(), bearer(token), "add_task", { id: "x", description: "Work" })).status).toBe(403);
       expect(await swarm.audited({ agentId: "build-7" })).toContainEqual(
-        expect.objectContaining({ operation: "token:issue", resource: "agent/build-7", outcome: "permit", tool: "oauth/token" }),
+        expect.objectContaining({
+          operation: "token:issue",
+          resource: "agent/build-7",
+          outcome: "authenticated",
+          tool: "oauth/token",
+        }),
       );
     });
 
@@ -417,6 +430,20 @@ describe("a secured swarm over HTTP", () => {
     for (const secret of [token, assertion]) {
       for (const part of secret.split(".")) expect(gateway.output()).not.toContain(part);
     }
+  });
+
+  test("a flood of requests for tokens is turned away, and calls go on", async () => {
+    verifies("SEC-12");
+    const token = await tokenOf(other, resource());
+    const flood = Array.from({ length: 150 }, () =>
+      askToken(gateway.url, { grant_type: "client_credentials", resource: resource() }),
+    );
+    const replies = await Promise.all(flood);
+    const turnedAway = replies.filter(({ status }) => status === 429);
+    expect(turnedAway.length).toBeGreaterThan(20);
+    expect(turnedAway[0]?.headers.get("retry-after")).toBe("60");
+    expect((await post(resource(), bearer(token))).status).toBe(200);
+    expect((await swarm.audited({ operation: "token:issue", outcome: "refused" })).length).toBeLessThan(20);
   });
 });
 

@@ -5,7 +5,8 @@
  */
 import type { IncomingMessage } from "node:http";
 import { type Clock, SwarmError } from "@mcp-swarm/core";
-import { type Bucket, type Caller, rootAgent, takeRate } from "@mcp-swarm/identity";
+import { type Bucket, rootAgent, takeRate } from "@mcp-swarm/identity";
+import type { AuditEvent } from "@mcp-swarm/identity/audit";
 import {
   checkScope,
   type IssuedToken,
@@ -24,6 +25,8 @@ const BODY_BYTES_MAX = 16_384;
 const REQUEST_RATE = { max: 120, perMs: 60_000 };
 /** Addresses whose rate is remembered; one forgotten begins anew. */
 const ADDRESSES_MAX = 10_000;
+/** What asks, for the audit log. */
+const ASKED_BY = "oauth/token";
 const ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const FORM = "application/x-www-form-urlencoded";
 
@@ -97,20 +100,12 @@ export class TokenEndpoint {
     const scope = scopeOf(form.get("scope"));
     const client = await this.#authenticate(form, request.headers.authorization);
     const { trust, guard } = security;
+    guard.checkProcess();
     const signer = trust.self;
-    if (!signer || !this.#options.auth.apiKeys)
+    if (!signer || !this.#options.auth.apiKeys) {
       throw new OAuthRefusal("temporarily_unavailable", "No tokens are issued here now.", 503);
-    const caller: Caller = { agentId: client.agentId, verified: true, processId: undefined };
-    const operation = { operation: "token:issue", resource: `agent/${rootAgent(client.agentId)}`, tool: "oauth/token" };
-    const admission = await guard.admit(caller, operation);
-    try {
-      const { assertion } = client;
-      if (assertion) await admission.call.transact((tx) => useAssertion(tx, assertion) ?? null);
-    } catch (error) {
-      await admission.settle(error);
-      throw error;
     }
-    await admission.settle();
+    await this.#writeDown(client);
     const wanted = { agentId: client.agentId, audience, ...(scope === undefined ? {} : { scope }) };
     return { issued: await issueToken(signer, trust.bundle, wanted, { now: clock.now() }), scope };
   }
@@ -136,6 +131,32 @@ export class TokenEndpoint {
       }
       throw error;
     }
+  }
+
+  /**
+   * That somebody was authenticated, in the commit that uses the assertion up. No policy is asked: each call that is made with the
+   * token is decided by itself.
+   */
+  async #writeDown({ agentId, assertion }: Client): Promise<void> {
+    const { security, store } = this.#options;
+    const event: AuditEvent = {
+      agentId,
+      verified: true,
+      operation: "token:issue",
+      resource: `agent/${rootAgent(agentId)}`,
+      outcome: "authenticated",
+      reason: assertion ? "assertion" : "api_key",
+      tool: ASKED_BY,
+    };
+    if (!assertion) return await security.audit.note(event);
+    await security.audit.transact<null>(
+      (plan) => store.transact(plan, { prefetch: { keys: [assertion.key] } }),
+      (tx, append) => {
+        useAssertion(tx, assertion);
+        append(event);
+        return null;
+      },
+    );
   }
 
   async #byForm(form: ReadonlyMap<string, string>): Promise<Client> {
