@@ -1,5 +1,4 @@
 /** Payloads that only their receiver reads, with the keys and the cryptography of a secured swarm over a store in memory. */
-import { setImmediate } from "node:timers/promises";
 import { PAYLOAD_BYTES_MAX, SEALED_CHARS_MAX } from "@mcp-swarm/coordination/messages";
 import { manualClock } from "@mcp-swarm/core";
 import { onceCall } from "@mcp-swarm/identity";
@@ -8,6 +7,7 @@ import { MemoryStore } from "@mcp-swarm/store/memory";
 import { describe, expect, test } from "vitest";
 import { agentKeys, Keyring } from "../../../shared/identity/test/keyring.ts";
 import { verifies } from "../../../test/requirements.ts";
+import { eventually } from "../../../test/support/host.ts";
 import { Channels } from "../src/channel.ts";
 import { MessageSearch } from "../src/message-search.ts";
 import { view } from "../src/tools/message-views.ts";
@@ -67,6 +67,7 @@ describe("an encrypted message", () => {
     const find = async (text: string) =>
       (await new MessageSearch().find(bob.call, { text, limit: 10 })).messages.map((message) => message.id);
     expect(await find("moonstone")).toEqual([]);
+    expect(await find("ciphertext")).toEqual([]);
     expect(await find("note")).toEqual([id]);
   });
 
@@ -183,16 +184,18 @@ describe("an encrypted message", () => {
     using _ = channels.open(bob.caller, async ({ content }) => void pushed.push(content));
     await clock.advance(500);
     const asking = ann.requests.ask(ann.call, { targetAgent: "bob", payload: SECRET, encrypt: true }, { waitMs: 50_000 });
-    for (let turn = 0; pushed.length === 0 && turn < 500; turn++) {
-      await setImmediate(); // cryptography goes on beside the clock that only the test moves
-      await clock.advance(10);
-    }
+    // cryptography goes on beside the clock that only the test moves
+    await eventually("the request is pushed", () => pushed.length > 0);
     expect(pushed).toEqual([expect.stringContaining("moonstone")]);
     const [request] = (await bob.inbox.get(bob.call, {})).messages;
     const answer = { targetAgent: "ann", messageType: "answer", payload: "dug up", encrypt: true };
     await bob.sending.send(bob.call, { ...answer, replyTo: request?.message.id });
-    await clock.advance(50);
-    const { reply } = await asking;
+    const answered = asking.finally(() => pushed.push("answered"));
+    await eventually("the answer arrives", async () => {
+      await clock.advance(1);
+      return pushed.includes("answered");
+    });
+    const { reply } = await answered;
     expect(reply.encrypted).toBe(true);
     expect((await ann.envelopes.openOne(ann.caller, reply)).payload).toBe("dug up");
   });

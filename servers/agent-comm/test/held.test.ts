@@ -125,6 +125,12 @@ describe("while its sender is quarantined", () => {
     quarantined.clear();
     expect(await seen(bob)).toMatchObject({ thread: ["bob asks", "eve answers", "ann answers"], dead: 1, overdue: 1 });
     expect((await viewInbox(store, "bob", 10, held)).first.map(({ from }) => from)).toEqual(["eve", "ann"]);
+    // handed out and due to come again, it would be shown, and is held like any other
+    expect(await read(bob, { visibilityMs: 1_000 })).toEqual(["eve answers", "ann answers"]);
+    await clock.advance(2_000);
+    quarantined.add("eve");
+    const due = await viewInbox(store, "bob", 10, held);
+    expect(due).toMatchObject({ first: [{ from: "ann" }], unread: { count: 1 }, inFlight: { count: 0 }, isHeld: true });
   });
 
   test("a request that it answered goes on waiting, and has the answer when the quarantine ends", async () => {
