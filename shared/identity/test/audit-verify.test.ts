@@ -263,6 +263,14 @@ describe("is found and named:", () => {
       for (const [n, [, value]] of all.slice(4).entries()) rows.set(all[3 + n]?.[0] ?? "", value);
       return { what: "checkpoint_missing", key: all[3]?.[0] ?? "" };
     },
+    "a gap in the numbers of checkpoints": (rows) => {
+      const all = checkpointsOf(rows);
+      const [key, value] = all.at(-1) ?? expect.fail();
+      rows.delete(key);
+      const moved = `${CHECKPOINT_PREFIX}${ordered(all.length + 1)}`;
+      rows.set(moved, value);
+      return { what: "checkpoint_missing", key: moved };
+    },
     "two checkpoints in another order": (rows) => {
       const [a, b] = [checkpoint(rows, 2), checkpoint(rows, 3)];
       rows.set(a[0], b[1]);

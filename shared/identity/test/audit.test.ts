@@ -151,6 +151,11 @@ describe("an entry", () => {
       { numRuns: 2_000 },
     );
     const shifts: Partial<AuditEvent>[] = [
+      {},
+      { agentId: "other" },
+      { verified: false },
+      { outcome: "deny" },
+      { count: 1 },
       { operation: "ab", resource: "c" },
       { operation: "a", resource: "bc" },
       { policyIds: ["ab"] },
@@ -160,7 +165,11 @@ describe("an entry", () => {
       { reason: "1:a,1:b," },
     ];
     const hashes = shifts.map((over) => rowAt({ chain: "c-1", seq: 1, at: 1 }, "p", event(over), undefined).hash);
-    expect(new Set(hashes).size).toBe(shifts.length);
+    const place = { chain: "c-1", seq: 1, at: 1 };
+    for (const over of [{ chain: "c-2" }, { seq: 2 }, { at: 2 }])
+      hashes.push(rowAt({ ...place, ...over }, "p", event(), undefined).hash);
+    hashes.push(rowAt(place, "q", event(), undefined).hash, rowAt(place, "p", event(), "x").hash);
+    expect(new Set(hashes).size).toBe(shifts.length + 5);
   });
 });
 
