@@ -32,14 +32,20 @@ export function rootAgent(agentId: string): string {
   return slash < 0 ? agentId : agentId.slice(0, slash);
 }
 
+/** Whom a call means to speak for, as policies name it. Whether it may, `speakAs` decides. */
+export function meantAgent({ agentId }: Pick<Caller, "agentId">, workerId: string | undefined): string {
+  if (workerId === undefined || workerId === agentId || workerId.includes("/")) return workerId ?? agentId;
+  return `${agentId}/${workerId}`;
+}
+
 /**
  * The agent a call speaks for: the caller, or one of its children when `workerId` names one. A bare name means a child:
  * `reviewer` said by `build-7` is `build-7/reviewer`.
  * @throws SwarmError permission_denied when `workerId` is another agent's
  */
 export function speakAs(caller: Caller, workerId: string | undefined): string {
-  if (workerId === undefined || workerId === caller.agentId) return caller.agentId;
-  const agent = workerId.includes("/") ? workerId : `${caller.agentId}/${workerId}`;
+  const agent = meantAgent(caller, workerId);
+  if (agent === caller.agentId) return agent;
   checkAgentId(agent);
   if (agent.startsWith(`${caller.agentId}/`)) return agent;
   throw new SwarmError("permission_denied", "An agent speaks for itself and its own subagents only.", {

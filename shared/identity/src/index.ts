@@ -1,5 +1,5 @@
 export { type Call, plainCall } from "./call.ts";
-export { AGENT_ID_MAX, type Caller, checkAgentId, rootAgent, speakAs } from "./caller.ts";
+export { AGENT_ID_MAX, type Caller, checkAgentId, meantAgent, rootAgent, speakAs } from "./caller.ts";
 export type { Admission, Guard, Operation } from "./guard/guard.ts";
 export { OpenGuard, type OpenGuardOptions } from "./guard/open-guard.ts";
 export { fingerprintOf, IDEMPOTENCY_KEY_MAX, type Once, onceCall } from "./idempotency.ts";

@@ -177,7 +177,7 @@ export class MountedServer<D extends Domain = Domain> {
     const { name, operation } = tool;
     const admission = await guard.admit(
       caller,
-      { operation, resource: tool.resource(input), arguments: input, tool: name },
+      { operation, resource: tool.resource(input, caller), arguments: input, tool: name },
       once,
     );
     const output = await settled(admission, async () => {

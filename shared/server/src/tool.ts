@@ -69,8 +69,11 @@ export interface ToolSpec<Domain, I extends Shape, O extends Shape> {
   toolset: string;
   /** What a policy permits or forbids, for example `task:claim`. */
   operation: string;
-  /** What the operation acts on, for example `task/build-7`; `*` where it is no single thing. */
-  resource: (input: z.output<z.ZodObject<I>>) => string;
+  /**
+   * What the operation acts on, for example `task/build-7`. A star at the end stands for whatever begins so: the call may touch any
+   * of it, so a permit must cover all of it, and a forbid of any part refuses.
+   */
+  resource: (input: z.output<z.ZodObject<I>>, caller: Pick<Caller, "agentId">) => string;
   effects: Effects;
   /** The fields; made when the tool is first listed or called, because a server's start should not wait for all of them. */
   input: () => I;
@@ -91,7 +94,7 @@ export interface Tool<Domain> {
   readonly untrusted: readonly string[];
   readonly input: z.ZodObject;
   readonly output: z.ZodObject;
-  resource(input: JsonObject): string;
+  resource(input: JsonObject, caller: Pick<Caller, "agentId">): string;
   handle(domain: Domain, input: JsonObject, context: ToolContext): Promise<JsonObject>;
 }
 

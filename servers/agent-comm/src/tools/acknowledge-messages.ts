@@ -1,4 +1,5 @@
 import { REASON_CHARS_MAX } from "@mcp-swarm/coordination/messages";
+import { meantAgent } from "@mcp-swarm/identity";
 import { fields, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
 import { OUTCOMES } from "../inbox.ts";
@@ -12,7 +13,7 @@ export const acknowledgeMessages = defineTool({
     "Says that you are done with messages, want them again later, or reject them as dead letters; else they come again.",
   toolset: "messages",
   operation: "message:acknowledge",
-  resource: ({ agentId }) => `inbox/${agentId ?? "*"}`,
+  resource: ({ agentId }, caller) => `inbox/${meantAgent(caller, agentId)}`,
   effects: { ...WRITES, idempotent: true },
   input: () => ({
     messageIds: messageIds(),

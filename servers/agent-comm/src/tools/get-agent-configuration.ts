@@ -16,7 +16,7 @@ export const getAgentConfiguration = defineTool({
   description: "Shows what an agent is set to do, and at which rev.",
   toolset: "agents",
   operation: "agent:read",
-  resource: ({ agentId }) => `agent/${agentId ?? "self"}`,
+  resource: ({ agentId }, caller) => `agent/${agentId ?? caller.agentId}`,
   effects: READS,
   input: () => ({ agentId: fields.agentId().exactOptional().describe("Default: you") }),
   output: configured,

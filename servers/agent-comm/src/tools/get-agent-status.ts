@@ -14,7 +14,7 @@ export const getAgentStatus = defineTool({
   description: "Shows one agent: whether it lives, what it says it is doing, and its mail.",
   toolset: "agents",
   operation: "agent:read",
-  resource: ({ agentId }) => `agent/${agentId ?? "self"}`,
+  resource: ({ agentId }, caller) => `agent/${agentId ?? caller.agentId}`,
   effects: READS,
   input: () => ({ agentId: fields.agentId().exactOptional().describe("Default: you") }),
   output: () => ({

@@ -1,3 +1,4 @@
+import { meantAgent } from "@mcp-swarm/identity";
 import { fields, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
 import { MESSAGES_MAX, VISIBILITY_MS_MAX, VISIBILITY_MS_MIN } from "../inbox.ts";
@@ -15,7 +16,7 @@ export const getMessages = defineTool({
     "Takes the most urgent messages from your inbox. Each comes again until acknowledge_messages, or is delivered at most once with acknowledge: true.",
   toolset: "messages",
   operation: "message:read",
-  resource: ({ agentId }) => `inbox/${agentId ?? "*"}`,
+  resource: ({ agentId }, caller) => `inbox/${meantAgent(caller, agentId)}`,
   effects: WRITES,
   input: () => ({
     types: z.array(fields.label()).min(1).max(TYPES_MAX).exactOptional(),

@@ -1,3 +1,4 @@
+import { meantAgent } from "@mcp-swarm/identity";
 import { fields, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
@@ -10,7 +11,7 @@ export const listDeadLetters = defineTool({
   description: "Shows messages that were rejected or never acknowledged: in your inbox, or with sent: true those you sent.",
   toolset: "messages",
   operation: "message:read",
-  resource: ({ agentId }) => `inbox/${agentId ?? "*"}`,
+  resource: ({ agentId }, caller) => `inbox/${meantAgent(caller, agentId)}`,
   effects: READS,
   input: () => ({ sent: z.boolean().exactOptional(), limit: troubledLimit(), cursor: fields.cursor(), agentId: reader() }),
   output: () => ({

@@ -1,3 +1,4 @@
+import { meantAgent } from "@mcp-swarm/identity";
 import { fields, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
@@ -11,7 +12,7 @@ export const markOverdue = defineTool({
     "Shows messages past their ackWithinMs and not acknowledged: first those you owe an acknowledgement (role receiver), then those you sent.",
   toolset: "threads",
   operation: "message:read",
-  resource: ({ agentId }) => `inbox/${agentId ?? "*"}`,
+  resource: ({ agentId }, caller) => `inbox/${meantAgent(caller, agentId)}`,
   effects: READS,
   input: () => ({ limit: troubledLimit(), cursor: fields.cursor(), agentId: reader() }),
   output: () => ({

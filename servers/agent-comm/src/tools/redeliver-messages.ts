@@ -1,3 +1,4 @@
+import { meantAgent } from "@mcp-swarm/identity";
 import { fields, WRITES } from "@mcp-swarm/server";
 import { defineTool } from "./define.ts";
 import { messageIds, settled, speaker } from "./message-schemas.ts";
@@ -8,7 +9,7 @@ export const redeliverMessages = defineTool({
   description: "Puts dead letters back into the inbox they died in, with a fresh count of deliveries.",
   toolset: "messages",
   operation: "message:redeliver",
-  resource: ({ agentId }) => `inbox/${agentId ?? "*"}`,
+  resource: ({ agentId }, caller) => `inbox/${meantAgent(caller, agentId)}`,
   effects: { ...WRITES, idempotent: true },
   input: () => ({
     messageIds: messageIds(),

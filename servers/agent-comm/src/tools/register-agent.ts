@@ -1,4 +1,4 @@
-import { CAPABILITY_LENGTH_MAX } from "@mcp-swarm/identity";
+import { CAPABILITY_LENGTH_MAX, meantAgent } from "@mcp-swarm/identity";
 import { fields, WRITES } from "@mcp-swarm/server";
 import { DESCRIPTION_CHARS_MAX } from "../agent-record.ts";
 import { agentFull, agentFullTexts, capabilities, full, ownAgentId } from "./agent-schemas.ts";
@@ -10,7 +10,7 @@ export const registerAgent = defineTool({
   description: "Tells the swarm what you are and can do, so that others find you and give you work. Call it first.",
   toolset: "agents",
   operation: "agent:register",
-  resource: ({ agentId }) => `agent/${agentId ?? "self"}`,
+  resource: ({ agentId }, caller) => `agent/${meantAgent(caller, agentId)}`,
   effects: { ...WRITES, idempotent: true },
   input: () => ({
     agentType: fields.label().describe("Such as claude-code"),

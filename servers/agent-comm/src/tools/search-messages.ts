@@ -1,3 +1,4 @@
+import { meantAgent } from "@mcp-swarm/identity";
 import { fields, READS } from "@mcp-swarm/server";
 import * as z from "zod";
 import { MESSAGES_DEFAULT, MESSAGES_MAX } from "../inbox.ts";
@@ -14,7 +15,7 @@ export const searchMessages = defineTool({
   description: "Finds messages that you sent or got, or of topics, by words in their payload or type, newest first.",
   toolset: "threads",
   operation: "message:read",
-  resource: ({ agentId }) => `inbox/${agentId ?? "*"}`,
+  resource: ({ agentId }, caller) => `inbox/${meantAgent(caller, agentId)}`,
   effects: READS,
   input: () => ({
     text: fields.text(TEXT_MAX).describe('All its words; "in quotes" a phrase'),

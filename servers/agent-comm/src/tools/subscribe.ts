@@ -11,7 +11,7 @@ export const subscribe = defineTool({
   description: "Brings what is published in topics to your inbox. Lasts until unsubscribe, or 30 days without reading.",
   toolset: "topics",
   operation: "topic:subscribe",
-  resource: ({ topics }) => `topic/${topics.join(",")}`,
+  resource: ({ topics }) => `topic/${topics.length === 1 ? topics[0] : "*"}`,
   effects: { ...WRITES, idempotent: true },
   input: () => ({
     topics: z.array(topicPattern()).min(1).max(SUBSCRIBED_TOPICS_MAX).describe("Names; build.* means all that begin so"),

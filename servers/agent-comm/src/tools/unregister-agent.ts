@@ -1,3 +1,4 @@
+import { meantAgent } from "@mcp-swarm/identity";
 import { WRITES } from "@mcp-swarm/server";
 import { agentFull, agentFullTexts, full, ownAgentId } from "./agent-schemas.ts";
 import { defineTool } from "./define.ts";
@@ -9,7 +10,7 @@ export const unregisterAgent = defineTool({
     "Removes your registration, configuration and subscriptions, or those of a subagent that is finished. What waits in the inbox stays.",
   toolset: "agents",
   operation: "agent:unregister",
-  resource: ({ agentId }) => `agent/${agentId ?? "self"}`,
+  resource: ({ agentId }, caller) => `agent/${meantAgent(caller, agentId)}`,
   effects: { ...WRITES, destructive: true },
   input: () => ({ agentId: ownAgentId() }),
   output: () => ({ agent: agentFull() }),

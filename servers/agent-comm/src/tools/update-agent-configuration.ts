@@ -1,3 +1,4 @@
+import { meantAgent } from "@mcp-swarm/identity";
 import { fields, WRITES } from "@mcp-swarm/server";
 import { ownAgentId } from "./agent-schemas.ts";
 import { defineTool } from "./define.ts";
@@ -12,7 +13,7 @@ export const updateAgentConfiguration = defineTool({
   description: "Merges settings into your configuration or a subagent's, as JSON Merge Patch does: null removes one.",
   toolset: "agents",
   operation: "agent:configure",
-  resource: ({ agentId }) => `agent/${agentId ?? "self"}`,
+  resource: ({ agentId }, caller) => `agent/${meantAgent(caller, agentId)}`,
   effects: WRITES,
   input: () => ({
     configuration: fields.jsonObject(),

@@ -1,3 +1,4 @@
+import { meantAgent } from "@mcp-swarm/identity";
 import { fields, WRITES } from "@mcp-swarm/server";
 import * as z from "zod";
 import { AGENT_DEPENDENCIES_MAX, CURRENT_TASK_CHARS_MAX } from "../agent-record.ts";
@@ -10,7 +11,7 @@ export const updateAgentStatus = defineTool({
   description: "Tells the swarm what you are doing. Fields left out stay as they were; null clears one.",
   toolset: "agents",
   operation: "agent:update",
-  resource: ({ agentId }) => `agent/${agentId ?? "self"}`,
+  resource: ({ agentId }, caller) => `agent/${meantAgent(caller, agentId)}`,
   effects: { ...WRITES, idempotent: true },
   input: () => ({
     status: fields.label().describe("Such as idle, working, blocked, error"),

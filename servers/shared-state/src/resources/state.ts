@@ -19,7 +19,7 @@ export const stateResource = defineResource({
   uriTemplate: "state://{scope}/{+key}",
   toolset: "values",
   operation: "state:read",
-  resource: ({ scope, key }) => `state/${scope}/${key}`,
+  resource: ({ scope, key }) => `state/${scope}/${key.endsWith("/") ? `${key}*` : key}`,
   untrusted: ["entry.value", "entries[].value", "entries[].preview"],
   list: (_) => ({
     resources: [{ params: { scope: "global", key: "*" }, title: "All values that everybody shares" }],

@@ -1,6 +1,6 @@
 /** The fields that the tools of values share, and values as a model reads them. */
 import type { Json } from "@mcp-swarm/core";
-import { AGENT_ID_MAX } from "@mcp-swarm/identity";
+import { AGENT_ID_MAX, type Caller } from "@mcp-swarm/identity";
 import { cut, fields } from "@mcp-swarm/server";
 import * as z from "zod";
 import { CONFLICT_MODES, type Policy } from "../conflict.ts";
@@ -91,9 +91,17 @@ export const subscription = shared(() =>
 );
 
 /** What a policy of operations calls a place. */
-export function resourceOf(input: { scope?: string; scopeId?: string; key?: string }): string {
-  const space = input.scopeId === undefined ? (input.scope ?? "global") : `${input.scope ?? "global"}:${input.scopeId}`;
-  return `state/${space}/${input.key ?? "*"}`;
+export function resourceOf(
+  {
+    scope = "global",
+    scopeId,
+    prefix = "",
+    key = `${prefix}*`,
+  }: { scope?: string; scopeId?: string; prefix?: string; key?: string },
+  { agentId }: Pick<Caller, "agentId">,
+): string {
+  const whose = scopeId ?? (scope === "agent" ? agentId : undefined);
+  return `state/${whose === undefined ? scope : `${scope}:${whose}`}/${key}`;
 }
 
 /** A value that stands beside its key: whole when it is short, else its beginning; a long one is only named. */
