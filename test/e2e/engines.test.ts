@@ -144,7 +144,7 @@ async function play(store: string): Promise<{ answers: string[]; errors: number 
   return { answers, errors };
 }
 
-/** Ids that a store makes, each by its place among them: no two runs have the same. */
+/** Ids that a store makes, each by its place among them, and hashes over what has them: no two runs have the same. */
 function withoutIds(answers: readonly string[]): string[] {
   const ids = new Map<string, string>();
   const numbered = (id: string, kind: string) => {
@@ -152,7 +152,9 @@ function withoutIds(answers: readonly string[]): string[] {
     ids.set(id, known);
     return known;
   };
-  return answers.map((answer) => answer.replaceAll(/\b([a-z]+)-[0-9a-z]{12}\b/g, numbered));
+  return answers.map((answer) =>
+    answer.replaceAll(/\b([a-z]+)-[0-9a-z]{12}\b/g, numbered).replaceAll(/\b[0-9a-f]{64}\b/g, (hash) => numbered(hash, "hash")),
+  );
 }
 
 /** Every tool of a server once, by one agent: its answers, and what the other agents of the story did for them. */

@@ -1,7 +1,7 @@
 import { fields, READS, shrinkToFit } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
-import { RESULT_UNTRUSTED, resultView } from "./views.ts";
+import { resultView, UNTRUSTED_IN_RESULT } from "./views.ts";
 import { result, voteId } from "./vote-schemas.ts";
 
 export const getResult = defineTool({
@@ -19,9 +19,10 @@ export const getResult = defineTool({
     status: z.enum(["open", "revealing", "closed", "cancelled"]),
     closesAt: z.number(),
     revealUntil: z.number().exactOptional(),
+    reason: z.string().exactOptional(),
     result: result().nullable(),
   }),
-  untrusted: RESULT_UNTRUSTED,
+  untrusted: UNTRUSTED_IN_RESULT,
   async handle({ results }, { waitMs = 0, ...input }, { call, signal, progress }) {
     const {
       record,
@@ -36,6 +37,7 @@ export const getResult = defineTool({
     const where = {
       ...{ voteId: record.id, status, closesAt: record.closesAt },
       ...(state?.revealUntil === undefined ? {} : { revealUntil: state.revealUntil }),
+      ...(state?.reason === undefined ? {} : { reason: state.reason }),
     };
     return shrinkToFit((scale) => ({ ...where, result: found ? resultView(found, scale) : null }));
   },

@@ -10,7 +10,7 @@ export const listBallots = defineTool({
   title: "List the ballots of a vote",
   description:
     "Shows who has voted, delegated or recused themselves; what each said, why, and its signature once the vote is closed.",
-  toolset: "votes",
+  toolset: "results",
   operation: "vote:read",
   resource: (input) => `vote/${input.voteId}`,
   effects: READS,

@@ -7,7 +7,7 @@ export const revealVote = defineTool({
   title: "Reveal a sealed ballot",
   description:
     "Opens your commitment once the status is revealing. The server process that sealed it knows the opening; any other must be given it.",
-  toolset: "votes",
+  toolset: "sealed",
   operation: "vote:cast",
   resource: (input) => `vote/${input.voteId}`,
   effects: WRITES,

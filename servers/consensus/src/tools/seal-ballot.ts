@@ -8,7 +8,7 @@ export const sealBallot = defineTool({
   title: "Seal a choice",
   description:
     "Makes a commitment of your choice for a sealed vote, and what opens it. Nothing is written: cast the commitment, keep the opening.",
-  toolset: "votes",
+  toolset: "sealed",
   operation: "vote:read",
   resource: (input) => `vote/${input.voteId}`,
   effects: READS,
@@ -18,6 +18,7 @@ export const sealBallot = defineTool({
     agentId: subagent(),
   }),
   output: () => ({ voteId: z.string(), voter: z.string(), commitment: z.string(), opening: z.string() }),
+  untrusted: ["opening"], // it names options
   async handle({ casting }, input, { call }) {
     const { choice: said, ...of } = input;
     const { nonce, choice: sealed, ...made } = await casting.seal(call, { ...of, ...said });

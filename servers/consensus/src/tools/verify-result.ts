@@ -8,7 +8,7 @@ export const verifyResult = defineTool({
   title: "Verify a vote's result",
   description:
     "Computes a result again from proposal, ballots and signatures, and compares; difference names the first thing that is not so.",
-  toolset: "votes",
+  toolset: "results",
   operation: "vote:read",
   resource: (input) => `vote/${input.voteId}`,
   effects: READS,

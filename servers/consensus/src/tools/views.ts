@@ -16,7 +16,7 @@ const SIGNATURE_CHARS = 2_000;
 
 /** What others wrote of a vote, and of a result. */
 export const UNTRUSTED_IN_VOTE = ["vote.proposal", "vote.options", "vote.reason", "vote.winners", "vote.yourBallot"];
-export const RESULT_UNTRUSTED = ["result.winners", "result.counts", "result.order", "result.steps"];
+export const UNTRUSTED_IN_RESULT = ["reason", "result.winners", "result.counts", "result.order", "result.steps"];
 
 type Output<S extends () => z.ZodType> = z.input<ReturnType<S>>;
 
@@ -90,7 +90,7 @@ export function resultView({ outcome, hash, countedBy, signature }: ResultRecord
   const view = {
     outcome: tally.outcome,
     winners: [...tally.winners],
-    counts: { ...tally.counts },
+    counts: countsView(tally.counts),
     scale: tally.scale,
     turnout: { ...tally.turnout },
     order: tally.order?.map((place) => [...place]),
@@ -111,7 +111,17 @@ export function resultView({ outcome, hash, countedBy, signature }: ResultRecord
 }
 
 function choiceView({ ranking, scores, ...choice }: Choice) {
-  return { ...choice, ...defined({ ranking: ranking?.map((place) => [...place]), scores: scores && { ...scores } }) };
+  return {
+    ...choice,
+    ...defined({
+      ranking: ranking?.map((place) => [...place]),
+      scores: scores && Object.entries(scores).map(([option, score]) => ({ option, score })),
+    }),
+  };
+}
+
+function countsView(counts: Readonly<Record<string, number>>): { of: string; count: number }[] {
+  return Object.entries(counts).map(([of, count]) => ({ of, count }));
 }
 
 function stepView({ rule, options, voters, counts, matrix }: Step, scale: number): Output<typeof step> {
@@ -121,7 +131,7 @@ function stepView({ rule, options, voters, counts, matrix }: Step, scale: number
     options: options && [...options],
     voters: voters && [...voters.slice(0, most)],
     votersLeftOut: voters && voters.length > most ? voters.length - most : undefined,
-    counts: counts && { ...counts },
+    counts: counts && countsView(counts),
     matrix: scale < 1 ? undefined : matrix?.map((row) => [...row]),
   });
 }

@@ -87,7 +87,7 @@ const said = shared(() =>
   z.object({
     vote: z.string().exactOptional(),
     ranking: z.array(z.array(z.string())).exactOptional(),
-    scores: z.record(z.string(), z.number()).exactOptional(),
+    scores: z.array(z.object({ option: z.string(), score: z.number() })).exactOptional(),
     confidence: z.number().exactOptional(),
     modelFamily: z.string().exactOptional(),
   }),
@@ -141,13 +141,16 @@ export const wholeVote = shared(() =>
 
 const named = shared(() => z.object({ count: z.number(), names: z.array(z.string()) }));
 
+/** A list, not an object: what others wrote stands where an answer can say so. */
+const counts = shared(() => z.array(z.object({ of: z.string(), count: z.number() })));
+
 export const step = shared(() =>
   z.object({
     rule: z.string(),
     options: z.array(z.string()).exactOptional(),
     voters: z.array(z.string()).exactOptional(),
     votersLeftOut: z.number().exactOptional(),
-    counts: z.record(z.string(), z.number()).exactOptional(),
+    counts: counts().exactOptional(),
     matrix: z.array(z.array(z.number())).exactOptional(),
   }),
 );
@@ -156,7 +159,7 @@ export const result = shared(() =>
   z.object({
     outcome: z.enum(OUTCOMES),
     winners: z.array(z.string()),
-    counts: z.record(z.string(), z.number()),
+    counts: counts(),
     scale: z.number(),
     turnout: z.object({ eligible: z.number(), voted: z.number(), abstained: z.number(), quorum: z.number() }),
     order: z.array(z.array(z.string())).exactOptional(),
