@@ -1,6 +1,7 @@
 /**
- * Forged access tokens, as data: what the forger does → the text that comes of it. Each is refused wherever tokens are taken, while
- * `control` on the same ground is accepted.
+ * Forged texts, as data: what the forger does → the text that comes of it. `JWS_FORGERIES` are of anything signed, `FORGERIES` of access
+ * tokens, those of anything signed among them. Each is refused wherever such texts are taken, while `control` on the same ground, or
+ * `signJwsOf`, is accepted.
  */
 import { createHmac, sign as signBytes } from "node:crypto";
 import {
@@ -38,6 +39,17 @@ export interface Forgery {
   readonly inHeader: boolean;
 }
 
+/** A text that somebody has signed, and what a forger may do about it. */
+export interface JwsGround {
+  readonly type: string;
+  /** Of something else that is signed in a swarm. */
+  readonly otherType: string;
+  /** The key it is signed with, and one that somebody else holds. */
+  readonly key: KeyPair;
+  readonly otherKey: KeyPair;
+  readonly payload: Members;
+}
+
 type Members = Readonly<Record<string, unknown>>;
 
 const base64url = (value: string | Buffer): string => Buffer.from(value).toString("base64url");
@@ -48,15 +60,22 @@ export async function control({ issuer, agent, audience, now, epoch }: ForgeryGr
   return (await issueToken(issuer, { epoch }, { agentId: agent.agentId, audience }, { now })).token;
 }
 
-function goodHeader(key: KeyPair): Members {
-  return { alg: "EdDSA", typ: "at+jwt", kid: key.kid };
-}
-
 function goodClaims({ issuer, agent, audience, now, epoch }: ForgeryGround): Members {
   const iat = Math.floor(now / 1000);
   const exp = iat + 600;
   return { iss: issuer.agentId, sub: agent.agentId, aud: audience, jti: "token-forged", iat, nbf: iat, exp, epoch };
 }
+
+/** A token as a signed text like any other. */
+const asJws = (ground: ForgeryGround): JwsGround => ({
+  type: "at+jwt",
+  otherType: "mcp-swarm-bundle+jws",
+  key: ground.issuer.sign,
+  otherKey: ground.other.sign,
+  payload: goodClaims(ground),
+});
+
+const headerOf = ({ type, key }: JwsGround): Members => ({ alg: "EdDSA", typ: type, kid: key.kid });
 
 /** Signs any two texts as header and payload; what is no JSON is signed as it is. */
 function signParts(header: string, payload: string, key: KeyPair): string {
@@ -64,74 +83,70 @@ function signParts(header: string, payload: string, key: KeyPair): string {
   return `${input}.${signBytes(null, Buffer.from(input), key.privateKey).toString("base64url")}`;
 }
 
-/** A well signed token but for what is changed; a member that is changed to undefined is left out. */
+/** A well signed text but for what is changed; a member that is changed to undefined is left out. */
+export function signJwsOf(jws: JwsGround, change: { header?: Members; payload?: Members } = {}): string {
+  return signParts(jsonPart({ ...headerOf(jws), ...change.header }), jsonPart({ ...jws.payload, ...change.payload }), jws.key);
+}
+
+/** The same of a token, by whom it may be. */
 function signed(
   ground: ForgeryGround,
   change: { header?: Members; claims?: Members; by?: Pick<AgentKeys, "agentId" | "sign"> } = {},
 ): string {
-  const by = change.by ?? ground.issuer;
-  const header = { ...goodHeader(by.sign), ...change.header };
-  const claims = { ...goodClaims(ground), iss: by.agentId, ...change.claims };
-  return signParts(jsonPart(header), jsonPart(claims), by.sign);
+  const { by = ground.issuer, header = {}, claims = {} } = change;
+  return signJwsOf({ ...asJws(ground), key: by.sign }, { header, payload: { iss: by.agentId, ...claims } });
 }
 
-/** What the forger's own hand makes when nothing is changed; it is good, so what is changed is what a forgery is refused for. */
-export const handmade: readonly ((ground: ForgeryGround) => string)[] = [
-  (ground) => signed(ground),
-  (ground) => signed(ground, { by: ground.agent, claims: { sub: `${ground.agent.agentId}/reviewer` } }),
-  (ground) => written(() => ({}))(ground),
-];
+type MakeJws = (jws: JwsGround) => string;
 
-const withHeader = (header: Members) => (ground: ForgeryGround) => signed(ground, { header });
+const withHeader =
+  (header: Members): MakeJws =>
+  (jws) =>
+    signJwsOf(jws, { header });
 const withClaims = (claims: Members | ((ground: ForgeryGround) => Members)) => (ground: ForgeryGround) =>
   signed(ground, { claims: typeof claims === "function" ? claims(ground) : claims });
 
 /** No signature, or one that is none, under another algorithm's name. */
-function unsigned(alg: string, signature: string) {
-  return (ground: ForgeryGround) => {
-    const header = jsonPart({ ...goodHeader(ground.issuer.sign), alg });
-    return `${header}.${jsonPart(goodClaims(ground))}.${signature}`;
-  };
+function unsigned(alg: string, signature: string): MakeJws {
+  return (jws) => `${jsonPart({ ...headerOf(jws), alg })}.${jsonPart(jws.payload)}.${signature}`;
 }
 
 /** The classic: the public key, which everybody knows, as the secret of an HMAC. */
-function hmac(alg: "HS256" | "HS512", secretOf: (publicKey: string) => string | Buffer) {
-  return (ground: ForgeryGround) => {
-    const input = `${jsonPart({ ...goodHeader(ground.issuer.sign), alg })}.${jsonPart(goodClaims(ground))}`;
+function hmac(alg: "HS256" | "HS512", secretOf: (publicKey: string) => string | Buffer): MakeJws {
+  return (jws) => {
+    const input = `${jsonPart({ ...headerOf(jws), alg })}.${jsonPart(jws.payload)}`;
     const hash = alg === "HS256" ? "sha256" : "sha512";
-    return `${input}.${createHmac(hash, secretOf(ground.issuer.sign.publicKey)).update(input).digest("base64url")}`;
+    return `${input}.${createHmac(hash, secretOf(jws.key.publicKey)).update(input).digest("base64url")}`;
   };
-}
-
-/** Someone who is nobody's member, with a key pair of their own. */
-function stranger(agentId = "stranger"): Pick<AgentKeys, "agentId" | "sign"> {
-  return { agentId, sign: generateKeyPair("Ed25519") };
 }
 
 /** Signed by a stranger's key; the header says what it wants to. */
-function foreign(header: (key: KeyPair, ground: ForgeryGround) => Members) {
-  return (ground: ForgeryGround) => {
-    const by = stranger(ground.issuer.agentId);
-    return signParts(jsonPart(header(by.sign, ground)), jsonPart(goodClaims(ground)), by.sign);
+function foreign(header: (stranger: KeyPair, jws: JwsGround) => Members): MakeJws {
+  return (jws) => {
+    const stranger = generateKeyPair("Ed25519");
+    return signParts(jsonPart(header(stranger, jws)), jsonPart(jws.payload), stranger);
   };
 }
 
+const strangers = (stranger: KeyPair, jws: JwsGround): Members => headerOf({ ...jws, key: stranger });
 const jwkOf = (key: KeyPair) => ({ kty: "OKP", crv: "Ed25519", x: key.publicKey });
 
-/** Changes a good token's text. */
-function rewritten(change: (head: string, body: string, signature: string) => string) {
-  return async (ground: ForgeryGround) => {
-    const [head = "", body = "", signature = ""] = (await control(ground)).split(".");
+/** Changes a good text. */
+function rewritten(change: (head: string, body: string, signature: string) => string): MakeJws {
+  return (jws) => {
+    const [head = "", body = "", signature = ""] = signJwsOf(jws).split(".");
     return change(head, body, signature);
   };
 }
 
 /** Signs header and payload written by hand. */
-function written(make: (ground: ForgeryGround) => { header?: string | Buffer; payload?: string | Buffer }) {
-  return (ground: ForgeryGround) => {
-    const { header = JSON.stringify(goodHeader(ground.issuer.sign)), payload = JSON.stringify(goodClaims(ground)) } =
-      make(ground);
-    return signParts(base64url(header), base64url(payload), ground.issuer.sign);
+function written(
+  make: (header: string, payload: string, jws: JwsGround) => { header?: string | Buffer; payload?: string | Buffer },
+): MakeJws {
+  return (jws) => {
+    const [goodHeader, goodPayload] = [JSON.stringify(headerOf(jws)), JSON.stringify(jws.payload)];
+    const { header = goodHeader, payload = goodPayload } = make(goodHeader, goodPayload, jws);
+    return signParts(base64url(header), base64url(payload), jws.key);
   };
 }
 
@@ -158,7 +173,14 @@ function nonCanonical(part: string): string | undefined {
 const seconds = ({ now }: ForgeryGround, offset: number) => Math.floor(now / 1000) + offset;
 const replaced = (key: keyof ReturnType<typeof goodClaims>, value: unknown) => withClaims({ [key]: value });
 
-const everywhere: Readonly<Record<string, Forgery["make"]>> = {
+/** What the forger's own hand makes when nothing is changed; it is good, so what is changed is what a forgery is refused for. */
+export const handmade: readonly ((ground: ForgeryGround) => string)[] = [
+  (ground) => signed(ground),
+  (ground) => signed(ground, { by: ground.agent, claims: { sub: `${ground.agent.agentId}/reviewer` } }),
+  (ground) => written(() => ({}))(asJws(ground)),
+];
+
+const ofAnyJws: Readonly<Record<string, MakeJws>> = {
   // no signature at all
   "algorithm none, no signature": unsigned("none", ""),
   "algorithm None, no signature": unsigned("None", ""),
@@ -184,13 +206,13 @@ const everywhere: Readonly<Record<string, Forgery["make"]>> = {
   "algorithm in a list": withHeader({ alg: ["EdDSA"] }),
   "algorithm null": withHeader({ alg: null }),
   // signatures of something else
-  "signature of another token": async (ground) => {
-    const [head, body] = (await control(ground)).split(".");
-    return `${head}.${body}.${signed(ground).split(".")[2]}`;
+  "signature of another text": (jws) => {
+    const [head, body] = signJwsOf(jws).split(".");
+    return `${head}.${body}.${signJwsOf(jws, { payload: { more: true } }).split(".")[2]}`;
   },
-  "payload of another token": async (ground) => {
-    const [head, , signature] = (await control(ground)).split(".");
-    return `${head}.${jsonPart({ ...goodClaims(ground), sub: ground.other.agentId })}.${signature}`;
+  "payload of another text": (jws) => {
+    const [head, , signature] = signJwsOf(jws).split(".");
+    return `${head}.${jsonPart({ ...jws.payload, issuedAt: 0, iat: 0 })}.${signature}`;
   },
   "a signature of zeros": rewritten((head, body) => `${head}.${body}.${base64url(Buffer.alloc(64))}`),
   "signature cut by a byte": rewritten(
@@ -206,29 +228,33 @@ const everywhere: Readonly<Record<string, Forgery["make"]>> = {
     return `${head}.${body}.${base64url(Buffer.concat([bytes.subarray(32), bytes.subarray(0, 32)]))}`;
   }),
   // other keys, and keys that the text brings along
-  "a foreign key under its own id": foreign((key) => goodHeader(key)),
-  "a foreign key under the issuer's id": foreign((_, { issuer }) => goodHeader(issuer.sign)),
-  "a foreign key in the header (jwk)": foreign((key) => ({ ...goodHeader(key), jwk: jwkOf(key) })),
-  "a foreign key in the header (jwk), under the issuer's id": foreign((key, { issuer }) => ({
-    ...goodHeader(issuer.sign),
+  "a foreign key under its own id": foreign(strangers),
+  "a foreign key under the signer's id": foreign((_, jws) => headerOf(jws)),
+  "a foreign key in the header (jwk)": foreign((key, jws) => ({ ...strangers(key, jws), jwk: jwkOf(key) })),
+  "a foreign key in the header (jwk), under the signer's id": foreign((key, jws) => ({
+    ...headerOf(jws),
     jwk: jwkOf(key),
   })),
-  "a foreign key in the header (jwk), without a key id": foreign((key) => ({ alg: "EdDSA", typ: "at+jwt", jwk: jwkOf(key) })),
-  "a foreign key as the key id": foreign((key) => ({ ...goodHeader(key), kid: key.publicKey })),
-  "a key somewhere else (jku)": foreign((key) => ({ ...goodHeader(key), jku: "https://keys.example/jwks.json" })),
-  "a certificate somewhere else (x5u)": foreign((key) => ({ ...goodHeader(key), x5u: "https://keys.example/cert.pem" })),
-  "a certificate in the header (x5c)": foreign((key) => ({ ...goodHeader(key), x5c: [base64url("certificate")] })),
+  "a foreign key in the header (jwk), without a key id": foreign((key, { type }) => ({
+    alg: "EdDSA",
+    typ: type,
+    jwk: jwkOf(key),
+  })),
+  "a foreign key as the key id": foreign((key, jws) => ({ ...headerOf(jws), kid: key.publicKey })),
+  "a key somewhere else (jku)": foreign((key, jws) => ({ ...strangers(key, jws), jku: "https://keys.example/jwks.json" })),
+  "a certificate somewhere else (x5u)": foreign((key, jws) => ({ ...strangers(key, jws), x5u: "https://keys.example/cert.pem" })),
+  "a certificate in the header (x5c)": foreign((key, jws) => ({ ...strangers(key, jws), x5c: [base64url("certificate")] })),
   "the thumbprint of a certificate (x5t#S256)": withHeader({ "x5t#S256": "A".repeat(43) }),
-  "the issuer's own key in the header (jwk)": (ground) => signed(ground, { header: { jwk: jwkOf(ground.issuer.sign) } }),
+  "the signer's own key in the header (jwk)": (jws) => signJwsOf(jws, { header: { jwk: jwkOf(jws.key) } }),
   "key id a path": withHeader({ kid: "../../../../dev/null" }),
   "key id SQL": withHeader({ kid: "' UNION SELECT 'x' --" }),
   "key id missing": withHeader({ kid: undefined }),
   "key id empty": withHeader({ kid: "" }),
   "key id a number": withHeader({ kid: 7 }),
-  "key id in a list": (ground) => signed(ground, { header: { kid: [ground.issuer.sign.kid] } }),
-  "key id of another member": (ground) => signed(ground, { header: { kid: ground.other.sign.kid } }),
-  "key id with a character more": (ground) => signed(ground, { header: { kid: `${ground.issuer.sign.kid}A` } }),
-  "key id of nobody": (ground) => signed(ground, { header: { kid: kidOf(generateKeyPair("Ed25519").publicKey) } }),
+  "key id in a list": (jws) => signJwsOf(jws, { header: { kid: [jws.key.kid] } }),
+  "key id of another": (jws) => signJwsOf(jws, { header: { kid: jws.otherKey.kid } }),
+  "key id with a character more": (jws) => signJwsOf(jws, { header: { kid: `${jws.key.kid}A` } }),
+  "key id of nobody": withHeader({ kid: kidOf(generateKeyPair("Ed25519").publicKey) }),
   // extensions
   "critical extension (crit)": withHeader({ crit: ["exp"], exp: 1 }),
   "critical extension, empty list": withHeader({ crit: [] }),
@@ -239,10 +265,65 @@ const everywhere: Readonly<Record<string, Forgery["make"]>> = {
   // other types of text
   "type missing": withHeader({ typ: undefined }),
   "type JWT": withHeader({ typ: "JWT" }),
-  "type in upper case": withHeader({ typ: "AT+JWT" }),
-  "type with a prefix": withHeader({ typ: "application/at+jwt" }),
-  "type of something else that is signed": withHeader({ typ: "mcp-swarm-bundle+jws" }),
-  "type in a list": withHeader({ typ: ["at+jwt"] }),
+  "type in upper case": (jws) => signJwsOf(jws, { header: { typ: jws.type.toUpperCase() } }),
+  "type with a prefix": (jws) => signJwsOf(jws, { header: { typ: `application/${jws.type}` } }),
+  "type of something else that is signed": (jws) => signJwsOf(jws, { header: { typ: jws.otherType } }),
+  "type in a list": (jws) => signJwsOf(jws, { header: { typ: [jws.type] } }),
+  // writing
+  "four parts": rewritten((head, body, signature) => `${head}.${body}.${signature}.${signature}`),
+  "five parts, as of a JWE": rewritten((head, body, signature) => `${head}..${body}..${signature}`),
+  "an empty part before": rewritten((head, body, signature) => `.${head}.${body}.${signature}`),
+  "a dot behind": rewritten((head, body, signature) => `${head}.${body}.${signature}.`),
+  "padding behind": rewritten((head, body, signature) => `${head}.${body}.${signature}==`),
+  "padding in the header": rewritten((head, body, signature) => `${head}=.${body}.${signature}`),
+  "signature with an unused bit set": rewritten((head, body, signature) => `${head}.${body}.${nonCanonical(signature)}`),
+  "signature in base64 instead of base64url": rewritten((head, body, signature) => {
+    const base64 = Buffer.from(signature, "base64url").toString("base64").replace(/=+$/, "");
+    return `${head}.${body}.${/[+/]/.test(base64) ? base64 : `+${base64.slice(1)}`}`;
+  }),
+  "signature in hexadecimal": rewritten(
+    (head, body, signature) => `${head}.${body}.${Buffer.from(signature, "base64url").toString("hex")}`,
+  ),
+  "a tab inside": rewritten((head, body, signature) => `${head}.${body.slice(0, 5)}\t${body.slice(5)}.${signature}`),
+  "a space inside": rewritten((head, body, signature) => `${head}.${body} .${signature}`),
+  "percent-encoded": rewritten((head, body, signature) => `${head}%2E${body}%2E${signature}`),
+  "in JSON, flattened": rewritten((head, payload, signature) => JSON.stringify({ protected: head, payload, signature })),
+  "in JSON, general": rewritten((head, payload, signature) =>
+    JSON.stringify({ payload, signatures: [{ protected: head, signature }] }),
+  ),
+  "in quotation marks": rewritten((head, body, signature) => `"${head}.${body}.${signature}"`),
+  "two texts": (jws) => `${signJwsOf(jws)},${signJwsOf(jws)}`,
+  "a scheme before it": (jws) => `Bearer ${signJwsOf(jws)}`,
+  // JSON that readers disagree about
+  "algorithm twice in the header": written((header) => ({ header: header.replace("{", '{"alg":"none",') })),
+  "key id twice in the header": written((header, _, { otherKey }) => ({
+    header: header.replace("{", `{"kid":"${otherKey.kid}",`),
+  })),
+  "a claim twice, once escaped": written((_, payload) => ({
+    payload: payload.replace(/^\{"(.)/, (found, first: string) => {
+      const escaped = `\\u${first.charCodeAt(0).toString(16).padStart(4, "0")}`;
+      return `{"${escaped}${payload.slice(found.length, payload.indexOf('"', found.length))}":null,"${first}`;
+    }),
+  })),
+  "a prototype among the claims": written((_, payload) => ({ payload: payload.replace("{", '{"__proto__":{"admin":true},') })),
+  "a byte order mark before the claims": written((_, payload) => ({ payload: `\ufeff${payload}` })),
+  "claims not in UTF-8": written((_, payload) => ({ payload: Buffer.concat([Buffer.from(payload), Buffer.from([0x20, 0xff])]) })),
+  "claims with something behind them": written((_, payload) => ({ payload: `${payload}{}` })),
+  "claims with a comment": written((_, payload) => ({ payload: `/* good */${payload}` })),
+  "claims in a list": written((_, payload) => ({ payload: `[${payload}]` })),
+  "claims a text": written((_, payload) => ({ payload: JSON.stringify(payload) })),
+  "claims null": written(() => ({ payload: "null" })),
+  "claims empty": written(() => ({ payload: "{}" })),
+  "claims nested very deep": written((_, payload) => ({
+    payload: payload.replace("{", `{"deep":${"[".repeat(500)}${"]".repeat(500)},`),
+  })),
+  "no claims": rewritten((head, _, signature) => `${head}..${signature}`),
+  "no header": rewritten((_, body, signature) => `.${body}.${signature}`),
+  "header in a list": written((header) => ({ header: `[${header}]` })),
+  "header null": written(() => ({ header: "null" })),
+};
+
+const ofTokens: Readonly<Record<string, Forgery["make"]>> = {
   // times
   expired: withClaims((ground) => ({ iat: seconds(ground, -700), nbf: seconds(ground, -700), exp: seconds(ground, -100) })),
   "expired just over the allowed skew": withClaims((ground) => ({
@@ -321,82 +402,37 @@ const everywhere: Readonly<Record<string, Forgery["make"]>> = {
   // claims that are none
   "a claim that no token has": withClaims({ admin: true }),
   "roles of its own": withClaims({ roles: ["admin"] }),
+  "longer than a token may be": withClaims({ scope: "x".repeat(8_000) }),
   "scope a list": withClaims({ scope: ["task:read"] }),
   "scope empty": withClaims({ scope: "" }),
   "scope with a quotation mark": withClaims({ scope: 'task:read "' }),
-  // writing
-  "four parts": rewritten((head, body, signature) => `${head}.${body}.${signature}.${signature}`),
-  "five parts, as of a JWE": rewritten((head, body, signature) => `${head}..${body}..${signature}`),
-  "an empty part before": rewritten((head, body, signature) => `.${head}.${body}.${signature}`),
-  "a dot behind": rewritten((head, body, signature) => `${head}.${body}.${signature}.`),
-  "padding behind": rewritten((head, body, signature) => `${head}.${body}.${signature}==`),
-  "padding in the header": rewritten((head, body, signature) => `${head}=.${body}.${signature}`),
-  "signature with an unused bit set": rewritten((head, body, signature) => `${head}.${body}.${nonCanonical(signature)}`),
-  "signature in base64 instead of base64url": rewritten((head, body, signature) => {
-    const base64 = Buffer.from(signature, "base64url").toString("base64").replace(/=+$/, "");
-    return `${head}.${body}.${/[+/]/.test(base64) ? base64 : `+${base64.slice(1)}`}`;
-  }),
-  "signature in hexadecimal": rewritten(
-    (head, body, signature) => `${head}.${body}.${Buffer.from(signature, "base64url").toString("hex")}`,
-  ),
-  "a tab inside": rewritten((head, body, signature) => `${head}.${body.slice(0, 5)}\t${body.slice(5)}.${signature}`),
-  "a space inside": rewritten((head, body, signature) => `${head}.${body} .${signature}`),
-  "percent-encoded": rewritten((head, body, signature) => `${head}%2E${body}%2E${signature}`),
-  "in JSON, flattened": rewritten((head, payload, signature) => JSON.stringify({ protected: head, payload, signature })),
-  "in JSON, general": rewritten((head, payload, signature) =>
-    JSON.stringify({ payload, signatures: [{ protected: head, signature }] }),
-  ),
-  "in quotation marks": rewritten((head, body, signature) => `"${head}.${body}.${signature}"`),
-  "two tokens": async (ground) => `${await control(ground)},${await control(ground)}`,
-  "a scheme before it": async (ground) => `Bearer ${await control(ground)}`,
-  "longer than a token may be": withClaims({ scope: "x".repeat(8_000) }),
-  // JSON that readers disagree about
-  "algorithm twice in the header": written(({ issuer }) => ({
-    header: `{"alg":"none","alg":"EdDSA","typ":"at+jwt","kid":"${issuer.sign.kid}"}`,
-  })),
-  "key id twice in the header": written(({ issuer, other }) => ({
-    header: `{"alg":"EdDSA","typ":"at+jwt","kid":"${other.sign.kid}","kid":"${issuer.sign.kid}"}`,
-  })),
-  "subject twice, once escaped": written((ground) => ({
-    payload: JSON.stringify(goodClaims(ground)).replace("{", `{"s\\u0075b":"${ground.other.agentId}",`),
-  })),
-  "a prototype among the claims": written((ground) => ({
-    payload: JSON.stringify(goodClaims(ground)).replace("{", '{"__proto__":{"admin":true},'),
-  })),
-  "a byte order mark before the claims": written((ground) => ({ payload: `\ufeff${JSON.stringify(goodClaims(ground))}` })),
-  "claims not in UTF-8": written((ground) => ({
-    payload: Buffer.concat([Buffer.from(JSON.stringify(goodClaims(ground))), Buffer.from([0x20, 0xff])]),
-  })),
-  "claims with something behind them": written((ground) => ({ payload: `${JSON.stringify(goodClaims(ground))}{}` })),
-  "claims with a comment": written((ground) => ({ payload: `/* good */${JSON.stringify(goodClaims(ground))}` })),
-  "claims in a list": written((ground) => ({ payload: JSON.stringify([goodClaims(ground)]) })),
-  "claims a text": written((ground) => ({ payload: JSON.stringify(JSON.stringify(goodClaims(ground))) })),
-  "claims null": written(() => ({ payload: "null" })),
-  "claims empty": written(() => ({ payload: "{}" })),
-  "claims nested very deep": written((ground) => ({
-    payload: JSON.stringify(goodClaims(ground)).replace("{", `{"deep":${"[".repeat(500)}${"]".repeat(500)},`),
-  })),
-  "no claims": rewritten((head, _, signature) => `${head}..${signature}`),
-  "no header": rewritten((_, body, signature) => `.${body}.${signature}`),
-  "header in a list": written(({ issuer }) => ({ header: JSON.stringify([goodHeader(issuer.sign)]) })),
-  "header null": written(() => ({ header: "null" })),
 };
 
 /** What only a caller in the same process, or one that writes bytes by hand, can try. */
-const inProcessOnly: Readonly<Record<string, Forgery["make"]>> = {
+const ofAnyJwsByHand: Readonly<Record<string, MakeJws>> = {
   "an empty text": () => "",
-  "white space behind": async (ground) => `${await control(ground)} `,
-  "white space before": async (ground) => ` ${await control(ground)}`,
-  "a line break behind": async (ground) => `${await control(ground)}\n`,
-  "a NUL behind": async (ground) => `${await control(ground)}\0`,
-  "a letter of another script that looks the same": async (ground) => (await control(ground)).replace("e", "\u0435"),
-  "an invisible space": async (ground) => `${await control(ground)}\u200b`,
+  "white space behind": (jws) => `${signJwsOf(jws)} `,
+  "white space before": (jws) => ` ${signJwsOf(jws)}`,
+  "a line break behind": (jws) => `${signJwsOf(jws)}\n`,
+  "a NUL behind": (jws) => `${signJwsOf(jws)}\0`,
+  "a letter of another script that looks the same": (jws) => signJwsOf(jws).replace("e", "\u0435"),
+  "an invisible space": (jws) => `${signJwsOf(jws)}\u200b`,
 };
 
-const listed = (of: Readonly<Record<string, Forgery["make"]>>, inHeader: boolean): Forgery[] =>
-  Object.entries(of).map(([name, make]) => ({ name, make, inHeader }));
+/** Of whatever is signed: the bundle, certificates, tokens. */
+export const JWS_FORGERIES: readonly { readonly name: string; make: MakeJws }[] = Object.entries({
+  ...ofAnyJws,
+  ...ofAnyJwsByHand,
+}).map(([name, make]) => ({ name, make }));
 
-export const FORGERIES: readonly Forgery[] = [...listed(everywhere, true), ...listed(inProcessOnly, false)];
+const ofTokenText = (of: Readonly<Record<string, MakeJws>>, inHeader: boolean): Forgery[] =>
+  Object.entries(of).map(([name, make]) => ({ name, make: (ground) => make(asJws(ground)), inHeader }));
+
+export const FORGERIES: readonly Forgery[] = [
+  ...ofTokenText(ofAnyJws, true),
+  ...Object.entries(ofTokens).map(([name, make]) => ({ name, make, inHeader: true })),
+  ...ofTokenText(ofAnyJwsByHand, false),
+];
 
 /** Every text that differs from `token` in one bit of one character and is still a text of base64url and dots, or of ASCII at all. */
 export function* bitFlips(token: string): Generator<{ at: string; text: string }> {

@@ -1,8 +1,23 @@
+import { manualClock } from "@mcp-swarm/core";
+import { MemoryStore } from "@mcp-swarm/store/memory";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
-import { bitFlips, characterSwaps, control, decodedBitFlips, FORGERIES, handmade } from "../../../test/support/forgeries.ts";
+import {
+  bitFlips,
+  characterSwaps,
+  control,
+  decodedBitFlips,
+  FORGERIES,
+  handmade,
+  JWS_FORGERIES,
+  type JwsGround,
+  signJwsOf,
+} from "../../../test/support/forgeries.ts";
+import { type Bundle, signBundle, verifyBundle } from "../src/trust/bundle.ts";
+import { generateKeyPair, publicKeysOf } from "../src/trust/keys.ts";
 import { verifyToken } from "../src/trust/token.ts";
-import { forgeryGround } from "./keyring.ts";
+import { Trust } from "../src/trust/trust.ts";
+import { agentKeys, forgeryGround } from "./keyring.ts";
 
 const NOW = 1_790_000_000_500;
 const { ground, keyring } = forgeryGround(NOW);
@@ -59,4 +74,52 @@ describe("A forged token", () => {
     }
     expect(passed).toBeUndefined();
   });
+});
+
+describe("A forged bundle", () => {
+  verifies("SEC-07", "SEC-05");
+  const root = generateKeyPair("Ed25519");
+  const agent = agentKeys("build-7");
+  const member = (roles: readonly string[]) => ({ roles, generation: 1, keys: publicKeysOf(agent) });
+  const bundle = (version: number, roles: readonly string[]): Bundle => ({
+    version,
+    issuedAt: NOW,
+    epoch: 0,
+    members: { "build-7": member(roles) },
+    policies: [],
+    revokedTokens: {},
+  });
+  /** The next version, in which the agent has a role that nobody gave it. */
+  const ground: JwsGround = {
+    type: "mcp-swarm-bundle+jws",
+    otherType: "at+jwt",
+    key: root,
+    otherKey: agent.sign,
+    payload: { ...bundle(2, ["admin"]) },
+  };
+
+  test("is refused for what is changed in it: unchanged it is taken", async () => {
+    await expect(verifyBundle(signJwsOf(ground), root.publicKey)).resolves.toMatchObject({ version: 2 });
+  });
+
+  test.each(JWS_FORGERIES.map((forgery) => [forgery.name, forgery] as const))(
+    "%s: is refused, and neither a process that runs nor a fresh one goes by it",
+    async (_, forgery) => {
+      const jws = forgery.make(ground);
+      await expect(verifyBundle(jws, root.publicKey)).rejects.toMatchObject({ name: "SwarmError", code: "unauthenticated" });
+      const clock = manualClock(NOW);
+      const store = new MemoryStore({ clock });
+      const open = () => Trust.open({ store, clock, rootKey: root.publicKey, onError() {} });
+      const good = await signBundle(bundle(1, ["worker"]), root);
+      await store.transact((tx) => tx.put("trust/bundle", { jws: good }));
+      const running = await open();
+      await store.transact((tx) => tx.put("trust/bundle", { jws }));
+      await running.refresh();
+      expect(running.principal("build-7")?.roles).toEqual(["worker"]);
+      const fresh = await open();
+      expect(() => fresh.check()).toThrow(expect.objectContaining({ code: "unavailable" }));
+      await Promise.all([running.close(), fresh.close()]);
+      await store.close();
+    },
+  );
 });
