@@ -205,7 +205,6 @@ describe.each(ENGINES)("messages of a secured swarm on $name", ({ meet }) => {
   });
 
   test("of which one is damaged in the store reach their reader all the same, and it is told which is missing", async () => {
-    verifies("CORE-16");
     using meeting = await meet();
     await using swarm = await SecuredSwarm.secure(meeting);
     for (const agent of ["ann", "bob"]) await swarm.enroll(agent);
