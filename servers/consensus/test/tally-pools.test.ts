@@ -79,6 +79,19 @@ describe("opinion pools", () => {
     // 900 · 250 · 250 = 100 · 750 · 750
     expect(pool("logarithmic_pool", "y900 n750 n750")).toMatchObject({ outcome: "tied", counts: { yes: 500, no: 500 } });
     expect(pool("logarithmic_pool", "y900 n750 n751")).toMatchObject({ outcome: "rejected" });
+    // two for yes against two for no, whose odds multiply to the same by other numbers
+    const pairs = new Map<number, [number, number]>();
+    const level: string[] = [];
+    for (let a = 501; a < 1_000; a++) {
+      for (let b = 501; b <= a; b++) {
+        const odds = (a * b) / ((1_000 - a) * (1_000 - b)); // equal fractions are rounded equally
+        const other = pairs.get(odds);
+        if (other) level.push(`y${a} y${b} n${other[0]} n${other[1]}`);
+        else pairs.set(odds, [a, b]);
+      }
+    }
+    expect(level.length).toBeGreaterThan(50);
+    for (const text of level) expect([text, pool("logarithmic_pool", text).outcome]).toEqual([text, "tied"]);
     const weighted: Settings = { algorithm: "weighted", method: "logarithmic_pool" };
     expect(run(weighted, electorate([1_000, 2_000]), ballotsOf(says("y900 n750")))).toMatchObject({ outcome: "tied" });
   });
