@@ -713,6 +713,8 @@ describe("the keeper of the root key", () => {
         retired: members[agentId]?.retired.slice(0, bundle.members[agentId]?.retired?.length),
       });
     }
-    await expect(administrator.setPolicy({ ...EVERYTHING, id: "small" })).rejects.toEqual(refused("limit_exceeded"));
+    await administrator.setPolicy({ ...EVERYTHING, id: "small" });
+    const large = { ...EVERYTHING, id: "large", description: "x".repeat(400_000) }; // there is room, but it is for revoking
+    await expect(administrator.setPolicy(large)).rejects.toEqual(refused("limit_exceeded"));
   });
 });
