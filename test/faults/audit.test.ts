@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { type Random, seededRandom, systemClock, systemRandom } from "@mcp-swarm/core";
-import { AUDIT_PREFIX, AuditLog, type AuditReport, copiesIn, thumbprintOf, verifyAuditLog } from "@mcp-swarm/identity/audit";
+import { AUDIT_PREFIX, AuditLog, type AuditReport, copiesIn, keyIdOf, verifyAuditLog } from "@mcp-swarm/identity/audit";
 import { openStore, prefixRange, SCAN_LIMIT_MAX, type Store } from "@mcp-swarm/store";
 import { describe, expect, inject, test } from "vitest";
 import { verifies } from "../requirements.ts";
@@ -120,9 +120,8 @@ function verify(
   writers: readonly Pick<Writer, "agent" | "key">[],
   copies: readonly string[],
 ): Promise<AuditReport> {
-  const keys = writers.map(({ agent, key }) => ({ agentId: agent, sign: String(key.x) }));
-  const byKid = new Map(keys.map((key) => [thumbprintOf(key.sign), key]));
-  return verifyAuditLog({ store, origin: ORIGIN, signerOf: (kid) => byKid.get(kid), copies });
+  const keys = new Map(writers.map(({ agent, key }) => [`${agent} ${keyIdOf(agent, String(key.x))}`, String(key.x)]));
+  return verifyAuditLog({ store, origin: ORIGIN, publicKey: (agent, keyId) => keys.get(`${agent} ${keyId}`), copies });
 }
 
 async function killAndStart(writer: Writer, kills: number, random: Random): Promise<void> {

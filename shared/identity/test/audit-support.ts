@@ -8,9 +8,8 @@ import {
   AuditLog,
   type AuditLogOptions,
   type AuditReport,
-  type KeyHolder,
+  keyIdOf,
   type NoteSigner,
-  thumbprintOf,
   verifyAuditLog,
 } from "../src/audit/index.ts";
 
@@ -40,7 +39,7 @@ export class TestLog {
   readonly clock: ManualClock;
   readonly store: Store;
   readonly errors: unknown[] = [];
-  #keys = new Map<string, KeyHolder>();
+  #keys = new Map<string, string>();
   #processes = 0;
 
   constructor(store?: Store, clock = manualClock()) {
@@ -68,7 +67,7 @@ export class TestLog {
   /** A new key of an agent, which is known from now on. */
   signer(agent: string): NoteSigner {
     const signer = newSigner(agent);
-    this.#keys.set(thumbprintOf(signer.publicKey), { agentId: agent, sign: signer.publicKey });
+    this.#keys.set(`${agent} ${keyIdOf(agent, signer.publicKey)}`, signer.publicKey);
     return signer;
   }
 
@@ -83,7 +82,7 @@ export class TestLog {
     return await verifyAuditLog({
       store: this.store,
       origin: ORIGIN,
-      signerOf: (kid) => this.#keys.get(kid),
+      publicKey: (agentId, keyId) => this.#keys.get(`${agentId} ${keyId}`),
       ...(copies ? { copies } : {}),
     });
   }

@@ -29,6 +29,11 @@ export interface AuditLogOptions {
   readonly onError: (error: unknown) => void;
 }
 
+/** What checkpoints call the log of the swarm with this root key (`kidOf` of it). */
+export function auditOrigin(rootKid: string): string {
+  return `mcp-swarm/${rootKid}/audit`;
+}
+
 interface Waiting {
   readonly event: AuditEvent;
   resolve(): void;

@@ -6,7 +6,6 @@
  * 12345                                     so many entries are covered by this checkpoint and those before it
  * <base64>                                  root of the RFC 6962 tree over their hashes
  * after <base64url>                         hash of the checkpoint before this one; the first has no such line
- * by <base64url>                            RFC 7638 thumbprint of the key that signs
  * head <chain> <seq> <hash>                 new entries of a chain are covered up to this one
  * end <chain> <seq> <hash>                  the same, and nothing comes after it: its process ended in good order
  *
@@ -35,22 +34,18 @@ export interface Checkpoint {
   readonly root: string;
   /** `noteHash` of the one before. */
   readonly after: string | undefined;
-  /** The thumbprint of the key that signs: notes themselves name keys by four bytes. */
-  readonly by: string;
   /** In order of their chains, one each. */
   readonly heads: readonly Head[];
 }
 
-export function checkpointText({ origin, size, root, after, by, heads }: Checkpoint): string {
+export function checkpointText({ origin, size, root, after, heads }: Checkpoint): string {
   const lines = [origin, String(size), root];
   if (after !== undefined) lines.push(`after ${after}`);
-  lines.push(`by ${by}`);
   for (const { chain, seq, hash, ended } of heads) lines.push(`${ended ? "end" : "head"} ${chain} ${seq} ${hash}`);
   return `${lines.join("\n")}\n`;
 }
 
 const AFTER = /^after ([A-Za-z0-9_-]{43})$/;
-const BY = /^by ([A-Za-z0-9_-]{43})$/;
 const HEAD = /^(head|end) ([a-z0-9-]{1,32}) ([1-9][0-9]{0,15}) ([A-Za-z0-9_-]{43})$/;
 
 /** Undefined when the text is none that `checkpointText` makes. */
@@ -59,14 +54,12 @@ export function parseCheckpoint(text: string): Checkpoint | undefined {
   if (!origin || !size || !root) return undefined;
   const after = AFTER.exec(lines[0] ?? "")?.[1];
   if (after !== undefined) lines.shift();
-  const by = BY.exec(lines.shift() ?? "")?.[1];
-  if (by === undefined) return undefined;
   const heads: Head[] = [];
   for (const line of lines) {
     const [, word, chain, seq, hash] = HEAD.exec(line) ?? [];
     if (chain && seq && hash) heads.push({ chain, seq: Number(seq), hash, ended: word === "end" });
   }
-  const checkpoint = { origin, size: Number(size), root, after, by, heads };
+  const checkpoint = { origin, size: Number(size), root, after, heads };
   const sorted = heads.every(({ chain }, index) => index === 0 || chain > (heads[index - 1]?.chain ?? ""));
   return sorted && Number.isSafeInteger(checkpoint.size) && checkpointText(checkpoint) === text ? checkpoint : undefined;
 }

@@ -35,11 +35,6 @@ export interface Note {
   readonly signature: NoteSignature;
 }
 
-/** RFC 7638 thumbprint of an Ed25519 key: its name everywhere else in a swarm. */
-export function thumbprintOf(publicKey: string): string {
-  return hash("sha256", `{"crv":"Ed25519","kty":"OKP","x":"${publicKey}"}`, "base64url");
-}
-
 /** The first four bytes of a hash over name and key, in hex: tells keys of one name apart, and proves nothing. */
 export function keyIdOf(name: string, publicKey: string): string {
   const bytes = Buffer.concat([Buffer.from(`${name}\n`), Buffer.from([ED25519]), Buffer.from(publicKey, "base64url")]);

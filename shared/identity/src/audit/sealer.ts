@@ -13,7 +13,7 @@ import {
 } from "./checkpoint.ts";
 import { Copies } from "./copies.ts";
 import type { AuditRow } from "./entry.ts";
-import { type NoteSigner, parseNote, signNote, thumbprintOf } from "./note.ts";
+import { type NoteSigner, parseNote, signNote } from "./note.ts";
 import { Tree } from "./tree.ts";
 
 /** A checkpoint is made for so many new entries, or when one has waited for so long. */
@@ -195,7 +195,6 @@ export class Sealer {
       size: tree.size,
       root: tree.root().toString("base64"),
       after: before && noteHash(before.source),
-      by: thumbprintOf(signer.publicKey),
       heads: batch.heads,
     });
     const note = signNote(text, signer);

@@ -49,20 +49,15 @@ export interface AuditReport {
   readonly firstBad?: BadRow;
 }
 
-export interface KeyHolder {
-  readonly agentId: string;
-  readonly sign: string;
-}
-
 export interface VerifyOptions {
   readonly store: Pick<Store, "snapshot">;
   /** First line of every checkpoint. */
   readonly origin: string;
   /**
-   * The agent whose key this is or was, by its RFC 7638 thumbprint, and the Ed25519 key itself (base64url); undefined when it is no
-   * member's. `Trust.signerOf` answers so.
+   * The Ed25519 key (base64url) that an agent signed with, now or in the past; undefined when it never had one with this id
+   * (`keyIdOf` gives the id of a key).
    */
-  readonly signerOf: (kid: string) => Promise<KeyHolder | undefined> | KeyHolder | undefined;
+  readonly publicKey: (agentId: string, keyId: string) => Promise<string | undefined> | string | undefined;
   /** Checkpoints that were kept outside the store. */
   readonly copies?: readonly string[];
 }
@@ -70,7 +65,7 @@ export interface VerifyOptions {
 /** @throws SwarmError unavailable */
 export async function verifyAuditLog(options: VerifyOptions): Promise<AuditReport> {
   return await options.store.snapshot(async (view) => {
-    const keys = new KnownKeys(options.signerOf);
+    const keys = new KnownKeys(options.publicKey);
     const checkpoints = await readCheckpoints(view, options.origin, keys);
     const chains = new Chains(checkpoints.sound);
     await chains.read(view);
@@ -91,19 +86,21 @@ export async function verifyAuditLog(options: VerifyOptions): Promise<AuditRepor
 }
 
 class KnownKeys {
-  readonly #ask: VerifyOptions["signerOf"];
-  readonly #known = new Map<string, KeyHolder | undefined>();
+  readonly #ask: VerifyOptions["publicKey"];
+  readonly #known = new Map<string, string | undefined>();
 
-  constructor(ask: VerifyOptions["signerOf"]) {
+  constructor(ask: VerifyOptions["publicKey"]) {
     this.#ask = ask;
   }
 
   /** Whether the key that is said to have signed the note is known, and whether it did. */
-  async check(note: Note, { by }: Checkpoint): Promise<"signed" | "changed" | "unknown"> {
-    if (!this.#known.has(by)) this.#known.set(by, await this.#ask(by));
-    const holder = this.#known.get(by);
-    if (holder?.agentId !== note.signature.name) return "unknown";
-    return isSignedBy(note, holder.sign) ? "signed" : "changed";
+  async check(note: Note): Promise<"signed" | "changed" | "unknown"> {
+    const { name, keyId } = note.signature;
+    const id = `${name} ${keyId}`;
+    if (!this.#known.has(id)) this.#known.set(id, await this.#ask(name, keyId));
+    const key = this.#known.get(id);
+    if (key === undefined) return "unknown";
+    return isSignedBy(note, key) ? "signed" : "changed";
   }
 }
 
@@ -161,7 +158,7 @@ async function readCheckpoints(view: Snapshot, origin: string, keys: KnownKeys) 
         details: "It does not follow the checkpoint before it: one was deleted or replaced.",
       });
     }
-    const state = checkpoint.origin === origin ? await keys.check(note, checkpoint) : "unknown";
+    const state = checkpoint.origin === origin ? await keys.check(note) : "unknown";
     if (state === "signed") sound.push({ key, number, size: checkpoint.size, root: checkpoint.root, heads: checkpoint.heads });
     else if (state === "changed") bad({ what: "checkpoint_edited", key, details: "It is not what its signer has signed." });
     else bad({ what: "checkpoint_forged", key, details: "No key that is known has signed it for this log." });
@@ -194,7 +191,7 @@ async function firstBadCopy({ copies = [], origin }: VerifyOptions, hashes: Set<
   for (const copy of copies) {
     const note = parseNote(copy);
     const checkpoint = note && parseCheckpoint(note.text);
-    if (!checkpoint || checkpoint.origin !== origin || (await keys.check(note, checkpoint)) !== "signed") {
+    if (!checkpoint || checkpoint.origin !== origin || (await keys.check(note)) !== "signed") {
       const details = "Among the copies is one that no key that is known has signed for this log.";
       return { what: "copy_forged", details } satisfies BadRow;
     }
