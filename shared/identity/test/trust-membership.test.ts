@@ -714,7 +714,15 @@ describe("the keeper of the root key", () => {
       });
     }
     await administrator.setPolicy({ ...EVERYTHING, id: "small" });
-    const large = { ...EVERYTHING, id: "large", description: "x".repeat(400_000) }; // there is room, but it is for revoking
-    await expect(administrator.setPolicy(large)).rejects.toEqual(refused("limit_exceeded"));
+
+    const wide = { version: 6, policies: [{ ...EVERYTHING, description: "x".repeat(600_000) }], members: { ann: member() } };
+    await swarm.write(BUNDLE_KEY, { jws: await signBundle({ ...content, ...wide }, root) });
+    const growing = [
+      () => administrator.setPolicy({ ...EVERYTHING, id: "small" }),
+      () => administrator.enroll("ben"),
+      () => administrator.setTerms("ann", {}),
+    ];
+    for (const grow of growing) await expect(grow()).rejects.toEqual(refused("limit_exceeded")); // what room there is, is for revoking
+    expect(await administrator.revoke("ann")).toBe(7);
   });
 });
