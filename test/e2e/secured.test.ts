@@ -26,7 +26,8 @@ const SERVERS: Readonly<Record<string, { write: Call; read: Call }>> = {
 
 const codeOf = ({ isError, text }: ToolAnswer) => (isError ? text.slice(0, text.indexOf(":")) : "permitted");
 
-describe.each(ENGINES)("in a secured swarm on $name", ({ meet }) => {
+// side by side: most of their time they wait for a round of the processes they look at
+describe.each(ENGINES)("in a secured swarm on $name", { concurrent: true }, ({ meet }) => {
   test.each(Object.keys(SERVERS))("%s lets in whom the policies permit, and writes down whom it refuses", async (server) => {
     verifies("SEC-05", "CORE-15");
     using meeting = await meet();
