@@ -173,7 +173,9 @@ export class MountedServer<D extends Domain = Domain> {
     }
     const { presence, guard } = await this.#process.ground();
     const once =
-      typeof idempotencyKey === "string" ? { key: idempotencyKey, fingerprint: fingerprintOf(tool.name, input) } : undefined;
+      typeof idempotencyKey === "string"
+        ? { key: idempotencyKey, fingerprint: fingerprintOf(tool.name, withoutSecrets(tool, input)) }
+        : undefined;
     const { name, operation } = tool;
     const admission = await guard.admit(
       caller,
@@ -202,6 +204,12 @@ export class MountedServer<D extends Domain = Domain> {
   async close(): Promise<void> {
     await this.#closeDomain();
   }
+}
+
+/** The input but for its secrets: a hash of a short one would give it away. */
+function withoutSecrets({ secretInput }: Pick<Tool<unknown>, "secretInput">, input: JsonObject): JsonObject {
+  if (secretInput.length === 0) return input;
+  return Object.fromEntries(Object.entries(input).filter(([name]) => !secretInput.includes(name)));
 }
 
 /** Runs what was let in, and writes down what became of it before anybody is told. */

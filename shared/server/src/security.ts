@@ -3,7 +3,7 @@ import { sign } from "node:crypto";
 import { dirname, join } from "node:path";
 import { type Clock, type Random, SwarmError } from "@mcp-swarm/core";
 import type { Guard } from "@mcp-swarm/identity";
-import { AuditLog } from "@mcp-swarm/identity/audit";
+import { AuditLog, auditOrigin } from "@mcp-swarm/identity/audit";
 import { SecuredGuard } from "@mcp-swarm/identity/guard";
 import { type AgentKeys, fileVersionMemory, findKeys, kidOf, readKeyFile, Trust } from "@mcp-swarm/identity/trust";
 import type { Store } from "@mcp-swarm/store";
@@ -14,6 +14,8 @@ export interface Security {
   readonly trust: Trust;
   readonly guard: Guard;
   readonly audit: AuditLog;
+  /** The file outside the store that gets a copy of each checkpoint of the audit log. */
+  readonly checkpointCopies: string;
   /** Where the root private key is, when this process may change members and policies. */
   readonly rootKeyFile?: string;
 }
@@ -81,18 +83,19 @@ export async function openSecurity(pinned: Pinned, { store, clock, random, log, 
     ...(own ? { self: own.keys, reloadSelf: (id) => findKeys(own.path, id) } : {}),
     onError: (error) => log.error({ err: error }, "What this process trusts could not be brought up to date"),
   });
+  const checkpointCopies = join(folder, `audit-${kid}.checkpoints`);
   const audit = new AuditLog({
     store,
     clock,
     random,
     processId,
-    origin: `mcp-swarm/${kid}/audit`,
+    origin: auditOrigin(kid),
     ...(own ? { signer: () => signerOf(trust.self ?? own.keys) } : {}),
-    copyTo: join(folder, `audit-${kid}.checkpoints`),
+    copyTo: checkpointCopies,
     onError: (error) => log.error({ err: error }, "A part of the audit log was not written; it is tried again"),
   });
   const guard = new SecuredGuard({ store, clock, trust, audit, callRate });
-  return { trust, guard, audit, ...(rootKeyFile === undefined ? {} : { rootKeyFile }) };
+  return { trust, guard, audit, checkpointCopies, ...(rootKeyFile === undefined ? {} : { rootKeyFile }) };
 }
 
 /** Writes down what is only counted, signs a last checkpoint, and stops reading. */

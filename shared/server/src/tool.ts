@@ -80,6 +80,8 @@ export interface ToolSpec<Domain, I extends Shape, O extends Shape> {
   output: () => O;
   /** Paths in the output whose text other agents wrote, for example `task.description`. */
   untrusted?: readonly string[];
+  /** Fields of the input that nothing of is kept, not even in the hash that tells a repetition from another call. */
+  secretInput?: readonly string[];
   handle(domain: Domain, input: z.output<z.ZodObject<I, z.core.$strict>>, context: ToolContext): Promise<z.input<z.ZodObject<O>>>;
 }
 
@@ -92,6 +94,7 @@ export interface Tool<Domain> {
   readonly operation: string;
   readonly effects: Effects;
   readonly untrusted: readonly string[];
+  readonly secretInput: readonly string[];
   readonly input: z.ZodObject;
   readonly output: z.ZodObject;
   resource(input: JsonObject, caller: Pick<Caller, "agentId">): string;
@@ -120,6 +123,7 @@ export function toolsFor<Domain>() {
       operation: spec.operation,
       effects: spec.effects,
       untrusted: spec.untrusted ?? [],
+      secretInput: spec.secretInput ?? [],
       get input() {
         return input();
       },

@@ -31,7 +31,15 @@ export {
   rotateOwn,
   type Transact,
 } from "./membership.ts";
-export { PASSPHRASE_MAX, PASSPHRASE_MIN, readRootKeyFile, writeRootKeyFile } from "./root-key.ts";
+export { readPrivateFile, writePrivateFile } from "./private-file.ts";
+export {
+  PASSPHRASE_MAX,
+  PASSPHRASE_MIN,
+  ROOT_SIGNER,
+  readRootKeyFile,
+  readRootPublicKey,
+  writeRootKeyFile,
+} from "./root-key.ts";
 export {
   type Expected,
   type Opened,

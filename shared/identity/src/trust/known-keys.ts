@@ -94,6 +94,15 @@ export class KnownKeys {
     return this.current(agentId);
   }
 
+  /** All Ed25519 keys that the member signs with or once signed with, as far as they are remembered; none of who is no member. */
+  async signingKeysOf(agentId: string): Promise<readonly string[]> {
+    await this.currentOf(agentId);
+    const member = this.#members.get(agentId);
+    if (!member) return [];
+    const proven = (this.#known.get(agentId)?.chain ?? []).map(({ sign }) => sign);
+    return [...new Set([...(member.keys ? [member.keys.sign] : []), ...proven, ...(member.retired ?? [])])];
+  }
+
   /** Whose key this is or was. */
   async holderOf(kid: string): Promise<KeyHolder | undefined> {
     const found = this.#holders.get(kid) ?? (await this.#find(kid));

@@ -4,6 +4,7 @@ import { type Random, SwarmError, systemRandom } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import type { Call } from "../call.ts";
 import { checkAgentId } from "../caller.ts";
+import { parsePolicies } from "../policy/parse.ts";
 import { POLICIES_MAX, type Policy } from "../policy/policy.ts";
 import {
   BUNDLE_KEY,
@@ -23,6 +24,7 @@ import {
 import { CERTIFICATES_MAX, certificatesOf, memberKey, proveKeys, signCertificate } from "./certificate.ts";
 import { ENROLMENT_MS, formerOf, newEnrolmentToken, putCertificates, withStagedKeys } from "./enrolment.ts";
 import { type AgentKeys, generateKeyPair, type KeyPair } from "./keys.ts";
+import { ROOT_SIGNER } from "./root-key.ts";
 import type { Trust } from "./trust.ts";
 import type { VersionMemory } from "./version-memory.ts";
 
@@ -190,13 +192,20 @@ export class Administrator {
 
   /** Adds a policy, or replaces the one with its id. @throws SwarmError invalid_argument, limit_exceeded */
   setPolicy(policy: Policy, transact?: Transact): Promise<number> {
-    return this.#change(
+    return this.setPolicies([policy], transact);
+  }
+
+  /** The same with several, all or none. @throws SwarmError invalid_argument, limit_exceeded */
+  async setPolicies(policies: readonly Policy[], transact?: Transact): Promise<number> {
+    const parsed = parsePolicies(policies);
+    return await this.#change(
       (draft) => {
-        const at = draft.policies.findIndex(({ id }) => id === policy.id);
-        if (at < 0 && draft.policies.length >= POLICIES_MAX) {
+        const set = new Map(draft.policies.map((policy) => [policy.id, policy]));
+        for (const policy of parsed) set.set(policy.id, policy);
+        if (set.size > POLICIES_MAX && set.size > draft.policies.length) {
           throw new SwarmError("limit_exceeded", `A swarm has at most ${POLICIES_MAX} policies.`, { hint: "Delete one first." });
         }
-        draft.policies = at < 0 ? [...draft.policies, policy] : draft.policies.with(at, policy);
+        draft.policies = [...set.values()];
       },
       transact,
       { grows: true },
@@ -386,8 +395,16 @@ function ownMember(trust: Trust): { self: AgentKeys; member: Member } {
   });
 }
 
+/** Names that mean somebody else: in resources (`key/self`), over HTTP, in the audit log. */
+const RESERVED = new Set(["self", "anonymous", "nobody", ROOT_SIGNER]);
+
 /** @throws SwarmError invalid_argument */
 function checkMemberId(agentId: string): void {
+  if (RESERVED.has(agentId)) {
+    throw new SwarmError("invalid_argument", `No agent can be enrolled as ${agentId}: the name has a meaning of its own.`, {
+      hint: "Give the agent another name.",
+    });
+  }
   if (!checkAgentId(agentId).includes("/")) return;
   throw new SwarmError("invalid_argument", "A subagent is not enrolled: it acts under its agent's key.", {
     hint: "Enroll the part of the id before the slash.",

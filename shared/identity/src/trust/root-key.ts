@@ -11,6 +11,9 @@ const TYPE = "mcp-swarm-root-key";
 export const PASSPHRASE_MIN = 12;
 export const PASSPHRASE_MAX = 1_024;
 
+/** Who signs in the audit log what was done with the root key; no agent has this name. */
+export const ROOT_SIGNER = "root";
+
 /** scrypt (RFC 7914) with 128 MiB and some tenths of a second a guess; the strongest of OWASP's settings. */
 const SCRYPT = { N: 2 ** 17, r: 8, p: 1, maxmem: 2 ** 28 };
 const SALT_BYTES = 16;
@@ -60,6 +63,11 @@ export async function readRootKeyFile(path: string, askPassphrase?: () => Promis
   const root = keyPairFromSecret("Ed25519", opened);
   if (root.publicKey !== publicKey) throw damaged(path);
   return root;
+}
+
+/** The public key in a root key's file, for which nobody is asked for a passphrase. @throws SwarmError as `readRootKeyFile` does */
+export async function readRootPublicKey(path: string): Promise<string> {
+  return parse(path, await readPrivateFile(path, "root key file")).publicKey;
 }
 
 function parse(path: string, text: string): z.infer<typeof schema> {

@@ -50,6 +50,8 @@ export interface TokenRequest {
   readonly audience: string;
   /** Patterns of operations, parted by spaces, that the token is good for; absent: all that policy permits its agent. */
   readonly scope?: string;
+  /** Its id; a fresh one when absent. */
+  readonly jti?: string;
   /** At most `TOKEN_LIFETIME_MS_MAX`, which it is when absent. */
   readonly lifetimeMs?: number;
 }
@@ -76,7 +78,7 @@ export interface ProvenToken {
 export async function issueToken(
   signer: Signer,
   { epoch }: Pick<Bundle, "epoch">,
-  { agentId, audience, scope, lifetimeMs = TOKEN_LIFETIME_MS_MAX }: TokenRequest,
+  { agentId, audience, scope, jti: ownId, lifetimeMs = TOKEN_LIFETIME_MS_MAX }: TokenRequest,
   { now, random = systemRandom }: { now: number; random?: Random },
 ): Promise<IssuedToken> {
   checkAgentId(agentId);
@@ -93,7 +95,7 @@ export async function issueToken(
   }
   const iat = Math.floor(now / 1000);
   const exp = iat + Math.max(1, Math.floor(lifetimeMs / 1000));
-  const jti = newId("token", random);
+  const jti = ownId ?? newId("token", random);
   const claims = { iss: signer.agentId, sub: agentId, aud: audience, jti, iat, nbf: iat, exp, epoch };
   const token = await signJws(signer.sign, TYPE, scope === undefined ? claims : { ...claims, scope });
   return { token, jti, expiresAt: exp * 1000 };

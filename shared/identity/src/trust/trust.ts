@@ -177,6 +177,11 @@ export class Trust implements Signatures {
     return this.#keys.currentOf(rootAgent(agentId));
   }
 
+  /** The Ed25519 keys that the agent has signed with, now or once, as far as they are remembered: for records of the past. */
+  signingKeysOf(agentId: string): Promise<readonly string[]> {
+    return this.#keys.signingKeysOf(rootAgent(agentId));
+  }
+
   /** Whose key this is or was; undefined when it is no member's. A revoked member's is not in force, one in quarantine's is. */
   async signerOf(kid: string): Promise<{ agentId: string; sign: string; issuer: boolean; inForce: boolean } | undefined> {
     const holder = await this.#keys.holderOf(kid);
