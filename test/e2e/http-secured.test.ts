@@ -182,7 +182,6 @@ describe("a secured swarm over HTTP", () => {
     const batch = [
       { jsonrpc: "2.0", id: 1, method: "tools/call", params: { name: "add_task", arguments: {} } },
       { jsonrpc: "2.0", id: 2, method: "tools/call", params: { name: "cancel_task", arguments: {} } },
-      { jsonrpc: "2.0", id: 3, method: "resources/read", params: { uri: "task://x" } },
     ];
     const headers = { "content-type": "application/json", accept: "application/json, text/event-stream", ...bearer(narrow) };
     const several = await reply(await fetch(resource(), { method: "POST", headers, body: JSON.stringify(batch) }));
@@ -200,6 +199,49 @@ describe("a secured swarm over HTTP", () => {
     await using host = await callWith(resource(), provider);
     expect(await host.call("add_task", { id: "stepped-up", description: "Work" })).toMatchObject({ task: { id: "stepped-up" } });
     expect(provider.tokens()?.access_token).not.toBe(narrow);
+  });
+
+  test("a scope bounds resources and streams as it bounds tools", async () => {
+    verifies("SEC-13");
+    await post(resource("shared-state"), bearer(await tokenOf(worker, resource("shared-state"))), "set_state", {
+      key: "scoped",
+      value: 1,
+    });
+    const headers = { "content-type": "application/json", accept: "application/json, text/event-stream" };
+    const ask = async (token: string, method: string, params: object) => {
+      const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params });
+      return reply(await fetch(resource("shared-state"), { method: "POST", headers: { ...headers, ...bearer(token) }, body }));
+    };
+    const unfit = await tokenOf(worker, resource("shared-state"), { scope: "lock:* state:write" });
+    const listen = { notifications: { resourceSubscriptions: ["state://global/scoped"] } };
+    for (const [method, params] of [
+      ["resources/read", { uri: "state://global/scoped" }],
+      ["resources/subscribe", { uri: "state://global/scoped" }],
+      ["subscriptions/listen", listen],
+      ["resources/list", {}],
+    ] as const) {
+      const refused = await ask(unfit, method, params);
+      expect(refused.status, method).toBe(403);
+      expect(refused.headers.get("www-authenticate"), method).toMatch(/error="insufficient_scope".* scope="[^"]*state:read/);
+    }
+    expect((await ask(unfit, "tools/list", {})).status).toBe(200);
+    const fit = await tokenOf(worker, resource("shared-state"), { scope: "*:read" });
+    expect((await ask(fit, "resources/read", { uri: "state://global/scoped" })).status).toBe(200);
+    const client = new ClientV2(CLIENT, { versionNegotiation: { mode: { pin: "2026-07-28" } } });
+    await client.connect(new HttpV2(new URL(resource("shared-state")), { requestInit: { headers: bearer(fit) } }));
+    let told = 0;
+    client.setNotificationHandler("notifications/resources/updated", () => {
+      told += 1;
+    });
+    const stream = await client.listen({ resourceSubscriptions: ["state://global/scoped"] });
+    expect(stream.honoredFilter.resourceSubscriptions).toEqual(["state://global/scoped"]);
+    await post(resource("shared-state"), bearer(await tokenOf(worker, resource("shared-state"))), "set_state", {
+      key: "scoped",
+      value: 2,
+    });
+    await eventually("the stream tells of the change", () => told > 0);
+    await stream.close();
+    await client.close();
   });
 
   test("an official client of the line before is let in with a token in a plain header, and with an API key", async () => {
@@ -396,11 +438,17 @@ describe("a secured swarm over HTTP", () => {
 
   test("a token that is revoked is refused within seconds, and a stream that was opened with it ends", async () => {
     verifies("SEC-08");
-    const issued = await issueToken(other, await bundle(), { agentId: "build-8", audience: resource() }, { now: Date.now() });
+    const issued = await issueToken(
+      other,
+      await bundle(),
+      { agentId: "build-8", audience: resource("shared-state") },
+      { now: Date.now() },
+    );
     const client = new ClientV2(CLIENT, { versionNegotiation: { mode: { pin: "2026-07-28" } } });
-    await client.connect(new HttpV2(new URL(resource()), { requestInit: { headers: bearer(issued.token) } }));
-    await client.callTool({ name: "add_task", arguments: { id: "watched", description: "Work" } });
-    const stream = await client.listen({ resourceSubscriptions: ["task://watched"] });
+    await client.connect(new HttpV2(new URL(resource("shared-state")), { requestInit: { headers: bearer(issued.token) } }));
+    await client.callTool({ name: "set_state", arguments: { key: "watched", value: 1 } });
+    const stream = await client.listen({ resourceSubscriptions: ["state://global/watched"] });
+    expect(stream.honoredFilter.resourceSubscriptions).toEqual(["state://global/watched"]);
     let ended = false;
     stream.closed.then(
       () => {
@@ -411,7 +459,10 @@ describe("a secured swarm over HTTP", () => {
       },
     );
     await swarm.admin.revokeToken(issued.jti, issued.expiresAt);
-    await eventually("the token is refused", async () => (await post(resource(), bearer(issued.token))).status === 401);
+    await eventually(
+      "the token is refused",
+      async () => (await post(resource("shared-state"), bearer(issued.token), "list_locks")).status === 401,
+    );
     await eventually("the stream has ended", () => ended);
     await client.close();
   });
