@@ -13,6 +13,7 @@ import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport as HttpV1 } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { importJWK, SignJWT } from "jose";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ENGINES } from "../faults/engines.ts";
 import { verifies } from "../requirements.ts";
 import { type HttpServerProcess, runBin, startHttp, startServerHttp } from "../support/bin.ts";
 import { bitFlips, control, FORGERIES, type ForgeryGround, handmade } from "../support/forgeries.ts";
@@ -266,6 +267,31 @@ describe("a secured swarm over HTTP", () => {
     expect(await host.call("get_all_tasks")).toMatchObject({ caller: { agentId: "build-7", verified: true } });
     await swarm.store.transact((tx) => new ApiKeys(issuer).revoke(tx, made.id));
     expect((await post(resource(), bearer(made.text))).status).toBe(401);
+  });
+
+  test("the gateway says how to mount a secured swarm: with keys, and not with names", () => {
+    expect(gateway.output()).toContain('--header "Authorization: Bearer ');
+    expect(gateway.output()).toContain("--env SWARM_KEY_FILE=");
+    expect(gateway.output()).not.toContain("Swarm-Agent");
+  });
+
+  test.each<[number, (token: string) => string]>([
+    [200, (token) => `bearer ${token}`],
+    [200, (token) => `BEARER   ${token}`],
+    [401, (token) => token],
+    [401, (token) => `Basic ${token}`],
+    [401, (token) => `Bearer ${token} ${token}`],
+    [401, (token) => `Bearer ${token}, Bearer ${token}`],
+    [401, (token) => `Bearer "${token}"`],
+    [401, () => "Bearer"],
+    [401, () => "Bearer undefined"],
+  ])("answers %i to one way of writing the header", async (status, header) => {
+    verifies("SEC-13");
+    const authorization = header(await tokenOf(worker, resource()));
+    expect((await post(resource(), { authorization })).status).toBe(status);
+    // neither the URL nor a form is a place for a token
+    const elsewhere = await post(`${resource()}?access_token=${await tokenOf(worker, resource())}`, {});
+    expect(elsewhere.status).toBe(401);
   });
 
   test("a token is good for one server alone", async () => {
@@ -610,5 +636,32 @@ describe("one server of a secured swarm over HTTP", () => {
     const refused = await runBin(SERVER, ["--http", "127.0.0.2:0"], { env: { SWARM_STORE: folder.store } });
     expect(refused).toMatchObject({ code: 1 });
     expect(refused.stderr).toMatch(/^An open swarm is served on loopback only/);
+  });
+});
+
+describe.each(ENGINES)("two processes of one issuer on $name", ({ meet }) => {
+  test("take each assertion once between them", async () => {
+    verifies("SEC-13", "CORE-14");
+    using meeting = await meet();
+    await using swarm = await SecuredSwarm.secure(meeting);
+    const worker = await readKeyFile(await swarm.enroll("build-7"));
+    await swarm.enroll("gateway", { roles: [], issuer: true });
+    const base = "https://swarm.example";
+    const env = { SWARM_STORE: meeting.store, SWARM_KEY_FILE: swarm.keyFile("gateway"), SWARM_PUBLIC_URL: base };
+    await using one = await startServerHttp(SERVER, env);
+    await using other = await startServerHttp(SERVER, env);
+    const outcomes = await Promise.all(
+      Array.from({ length: 10 }, async () => {
+        const form = {
+          grant_type: "client_credentials",
+          client_assertion_type: ASSERTION_TYPE,
+          client_assertion: await assertionOf(worker, base),
+          resource: `${base}/mcp`,
+        };
+        const replies = await Promise.all([one, other, one].map(({ url }) => askToken(url, form)));
+        return replies.map(({ status }) => status).sort();
+      }),
+    );
+    for (const statuses of outcomes) expect(statuses).toEqual([200, 401, 401]);
   });
 });
