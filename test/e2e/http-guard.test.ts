@@ -109,6 +109,14 @@ describe.each(SERVERS)("%s over HTTP", (server) => {
     }
   });
 
+  test("an address that is none is answered like any that is not served, and the server lives on", async () => {
+    verifies("CORE-03");
+    for (const path of ["//", "//:80", "/%", "/\\", "http://", "*"]) {
+      expect((await send(port, path, { host: `127.0.0.1:${port}` }, undefined)).status, path).toBe(404);
+    }
+    expect((await send(port, "/health", {}, undefined)).status).toBe(200);
+  });
+
   test("a preflight from a foreign page is refused and gets no leave to go on", async () => {
     verifies("CORE-03");
     const reply = await fetch(`${serving.url}/mcp`, {

@@ -377,6 +377,7 @@ describe("a secured swarm over HTTP", () => {
       const both = await Promise.all([askToken(gateway.url, form), askToken(gateway.url, form)]);
       expect(both.map(({ status }) => status).sort()).toEqual([200, 401]);
       expect(await askToken(gateway.url, form)).toMatchObject({ status: 401, body: { error: "invalid_client" } });
+      expect(await swarm.audited({ operation: "token:issue", outcome: "refused" })).not.toEqual([]);
     });
 
     test.each<[string, number, string, () => Promise<Record<string, string> | string>]>([

@@ -75,7 +75,7 @@ export async function serveHttp(
     if (!isOwnPage(request)) {
       return send(response, 403, { error: "permission_denied", message: "The page that asks is not one of this server's." });
     }
-    const path = localPath(site, new URL(request.url ?? "/", "http://localhost").pathname);
+    const path = localPath(site, pathOf(request));
     if (path === "/health" || path === "/api/health") return health(request, response, process_, mounts);
     const front = await fronts?.current();
     const answered = await front?.answer(request, path);
@@ -195,6 +195,11 @@ class Fronts {
   close(): void {
     this.#front?.front[Symbol.dispose]();
   }
+}
+
+/** The path that is asked for; an address that is none has none. */
+function pathOf({ url = "/" }: IncomingMessage): string {
+  return URL.canParse(url, "http://localhost") ? new URL(url, "http://localhost").pathname : "";
 }
 
 /** The path as this server knows it: without what stands before it in the URL that others use. */

@@ -98,35 +98,30 @@ export class TokenEndpoint {
     }
     const audience = this.#resource(form.get("resource"));
     const scope = scopeOf(form.get("scope"));
-    const client = await this.#authenticate(form, request.headers.authorization);
     const { trust, guard } = security;
     guard.checkProcess();
     const signer = trust.self;
     if (!signer || !this.#options.auth.apiKeys) {
       throw new OAuthRefusal("temporarily_unavailable", "No tokens are issued here now.", 503);
     }
-    await this.#writeDown(client);
-    const wanted = { agentId: client.agentId, audience, ...(scope === undefined ? {} : { scope }) };
+    const agentId = await this.#authenticate(form, request.headers.authorization);
+    const wanted = { agentId, audience, ...(scope === undefined ? {} : { scope }) };
     return { issued: await issueToken(signer, trust.bundle, wanted, { now: clock.now() }), scope };
   }
 
-  async #authenticate(form: ReadonlyMap<string, string>, authorization: string | undefined): Promise<Client> {
+  /** Who asks. That it was so, or that it was refused, is written down when this returns. */
+  async #authenticate(form: ReadonlyMap<string, string>, authorization: string | undefined): Promise<string> {
     try {
       const client = authorization === undefined ? await this.#byForm(form) : await this.#byKey(basicOf(authorization));
       const named = form.get("client_id");
       if (named !== undefined && named !== client.agentId)
         throw new OAuthRefusal("invalid_client", "client_id names another agent.", 401);
-      return client;
+      await this.#writeDown(client);
+      return client.agentId;
     } catch (error) {
       const isRefusal = error instanceof OAuthRefusal || (error instanceof SwarmError && error.code === "unauthenticated");
       if (isRefusal) {
-        const event = {
-          agentId: "nobody",
-          verified: false,
-          operation: "token:issue",
-          resource: "*",
-          tool: "oauth/token",
-        } as const;
+        const event = { agentId: "nobody", verified: false, operation: "token:issue", resource: "*", tool: ASKED_BY } as const;
         await this.#options.security.audit.note({ ...event, outcome: "refused", reason: "unauthenticated" });
       }
       throw error;
