@@ -146,7 +146,7 @@ export class Casting {
     const { vote, voter } = await this.#participant(call, input);
     const { record } = vote;
     if (record.settings.sealed !== true) throw isNotSealed();
-    await this.#options.closing.settle(call.store, vote, call.caller.agentId); // the casting may be over and nobody has said so
+    await this.#options.closing.settle(call.store, vote); // the casting may be over and nobody has said so
     const committed = await this.#rowOf(call, vote, voter);
     const hash = committed?.commitment?.hash;
     const kept = hash === undefined ? undefined : this.#safe.find(hash);
@@ -367,7 +367,7 @@ export class Casting {
   /** The ballot is in, whatever becomes of this. */
   async #follow(call: Call, vote: Vote, nth: number): Promise<void> {
     const { closing, shard, onError } = this.#options;
-    await closing.follow(call.store, vote, call.caller.agentId, { shard, nth }).catch(onError);
+    await closing.follow(call.store, vote, { shard, nth }).catch(onError);
   }
 }
 

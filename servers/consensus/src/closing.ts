@@ -64,8 +64,8 @@ export class Closing {
     this.#options = options;
   }
 
-  /** Where the vote is, once all that is due has been written. `signer`: the agent in whose name a result would be signed. */
-  async settle(store: Store, vote: Vote, signer: string | undefined): Promise<Standing> {
+  /** Where the vote is, once all that is due has been written. */
+  async settle(store: Store, vote: Vote): Promise<Standing> {
     const { record } = vote;
     for (let step = 0; step < STEPS_MAX; step++) {
       const [[stateRow, resultRow], now] = await Promise.all([
@@ -76,7 +76,7 @@ export class Closing {
       const state = stateRow?.value as VoteState | undefined;
       const result = resultRow?.value as ResultRecord | undefined;
       if (result || state?.phase === "cancelled") return { state, result, now };
-      if (state?.phase === "closed") await this.#count(store, vote, state, signer);
+      if (state?.phase === "closed") await this.#count(store, vote, state);
       else if (statusAt(record, state, now).overdue) await this.#end(store, vote, "deadline");
       else return { state, result, now };
     }
@@ -86,26 +86,27 @@ export class Closing {
   /**
    * After a ballot, a recusal or a reveal: ends the vote when nothing that may come can change its outcome.
    */
-  async follow(store: Store, vote: Vote, signer: string | undefined, counted: Counted): Promise<void> {
-    if (await this.#mayBeOver(store, vote, counted)) await this.look(store, vote, signer);
+  async follow(store: Store, vote: Vote, counted: Counted): Promise<void> {
+    if (await this.#mayBeOver(store, vote, counted)) await this.look(store, vote);
   }
 
   /** Ends the vote when it is decided, or everybody has committed or revealed. */
-  async look(store: Store, vote: Vote, signer: string | undefined): Promise<void> {
+  async look(store: Store, vote: Vote): Promise<void> {
     const { record } = vote;
     if (record.settings.revisable) return;
-    const state = (await store.get(stateKey(record.id)))?.value as VoteState | undefined;
+    const [stateRow, changeRow] = await store.getMany([stateKey(record.id), changeKey(record.id)]);
+    const state = stateRow?.value as VoteState | undefined;
     if (state && state.phase !== "revealing") return;
-    const changes = changesIn(await store.get(changeKey(record.id)));
+    const changes = changesIn(changeRow);
     const rows = await readBallots(store, record.id);
     const because = record.settings.sealed ? sealedEnd(vote, rows, state) : await this.#decision(vote, rows);
     if (because === undefined) return;
     await this.#end(store, vote, because, changes);
-    await this.settle(store, vote, signer);
+    await this.settle(store, vote);
   }
 
   /** The result, or where the vote is when `waitMs` is over. */
-  async wait(store: Store, vote: Vote, signer: string | undefined, waiting: Waiting): Promise<Standing> {
+  async wait(store: Store, vote: Vote, waiting: Waiting): Promise<Standing> {
     const { record } = vote;
     let last: Standing | undefined;
     const ended = await waitFor<Standing>({
@@ -114,10 +115,10 @@ export class Closing {
       prefixes: [stateKey(record.id), resultKey(record.id)],
       ...waiting,
       attempt: async (): Promise<Attempt<Standing>> => {
-        last = await this.settle(store, vote, signer);
+        last = await this.settle(store, vote);
         if (!isOver(last)) {
-          await this.#lookAgain(store, vote, signer);
-          last = await this.settle(store, vote, signer);
+          await this.#lookAgain(store, vote);
+          last = await this.settle(store, vote);
         }
         if (isOver(last)) return { value: last };
         const dueAt = last.state?.revealUntil ?? record.closesAt;
@@ -129,7 +130,7 @@ export class Closing {
   }
 
   /** Of a large vote only when more have voted than at the last look of this process. */
-  async #lookAgain(store: Store, vote: Vote, signer: string | undefined): Promise<void> {
+  async #lookAgain(store: Store, vote: Vote): Promise<void> {
     const { record } = vote;
     if (record.participants > SMALL_VOTE_MAX) {
       const { settled, revealed } = await countsOf(store, record.id);
@@ -138,7 +139,7 @@ export class Closing {
       const [oldest] = this.#looked.keys();
       if (this.#looked.size > LOOKED_KEPT_MAX && oldest !== undefined) this.#looked.delete(oldest);
     }
-    await this.look(store, vote, signer);
+    await this.look(store, vote);
   }
 
   readonly #looked = new Map<string, number>();
@@ -182,16 +183,16 @@ export class Closing {
     );
   }
 
-  async #count(store: Store, vote: Vote, state: VoteState, signer: string | undefined): Promise<void> {
+  async #count(store: Store, vote: Vote, state: VoteState): Promise<void> {
     const { signing, notices } = this.#options;
     const { record } = vote;
     const outcome = await outcomeOf(vote, await readBallots(store, record.id), state, signing);
     const hash = hashOf(asJson(outcome));
-    const signature = signer === undefined ? undefined : await signing.sign("vote-result", signer, resultPayload(record, hash));
+    const signed = await signing.signOwn("vote-result", resultPayload(record, hash));
     const result: ResultRecord = {
       outcome,
       hash,
-      ...(signer === undefined || signature === undefined ? {} : { countedBy: signer, signature }),
+      ...(signed ? { countedBy: signed.by, signature: signed.signature } : {}),
     };
     const notice = await notices.ended(store, vote, outcome);
     const posted = await store.transact(

@@ -10,7 +10,7 @@ const BATCH_MAX = 20;
 /** A vote that could not be counted is left out for so many runs: it must not hold up the others. */
 const SET_ASIDE_RUNS = 60;
 
-export function dueVotesJob(store: Store, book: VoteBook, closing: Closing, signer: string | undefined): MaintenanceJob {
+export function dueVotesJob(store: Store, book: VoteBook, closing: Closing): MaintenanceJob {
   const aside = new Set<string>();
   let runs = 0;
   return {
@@ -24,7 +24,7 @@ export function dueVotesJob(store: Store, book: VoteBook, closing: Closing, sign
       for (const { id, dueAt } of first) {
         if (dueAt > now) return dueAt - now;
         try {
-          await closing.settle(store, await book.find(store, id), signer);
+          await closing.settle(store, await book.find(store, id));
         } catch (error) {
           if (aside.size < BATCH_MAX) aside.add(id);
           throw error;

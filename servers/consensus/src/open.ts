@@ -19,7 +19,15 @@ export interface ConsensusServer extends Domain {
   readonly results: Results;
 }
 
-export async function openConsensusServer({ store, config, clock, random, log, signatures }: Host): Promise<ConsensusServer> {
+export async function openConsensusServer({
+  store,
+  config,
+  clock,
+  random,
+  log,
+  signatures,
+  security,
+}: Host): Promise<ConsensusServer> {
   const maintenance = new Maintenance({
     clock,
     random,
@@ -32,7 +40,7 @@ export async function openConsensusServer({ store, config, clock, random, log, s
       log.warn({ err: error }, "Some participants are told of a vote later, by whichever agent-comm server comes first"),
   });
   const book = new VoteBook();
-  const signing = new Signing(signatures);
+  const signing = new Signing(signatures, () => security?.trust.self?.agentId);
   const closing = new Closing({ clock, signing, notices });
   const casting = new Casting({
     ...{ book, closing, signing },
@@ -40,7 +48,7 @@ export async function openConsensusServer({ store, config, clock, random, log, s
     shard: random.integer(COUNT_SHARDS),
     onError: (error) => log.warn({ err: error }, "A ballot is in, but whether it ends the vote is for the next to find out"),
   });
-  maintenance.add(dueVotesJob(store, book, closing, config.agentId));
+  maintenance.add(dueVotesJob(store, book, closing));
   maintenance.add(expiredRowsJob(store));
   maintenance.start();
   return {

@@ -48,7 +48,7 @@ export class Results {
   async get(call: Call, input: { readonly voteId: string }, waiting: Waiting = { waitMs: 0 }): Promise<FoundResult> {
     const { book, closing } = this.#options;
     const vote = await book.find(call.store, input.voteId);
-    const { state, result, now } = await closing.wait(call.store, vote, call.caller.agentId, waiting);
+    const { state, result, now } = await closing.wait(call.store, vote, waiting);
     return { record: vote.record, state, result, status: statusAt(vote.record, state, now).status };
   }
 
@@ -62,7 +62,7 @@ export class Results {
     const { limit = PAGE_DEFAULT } = input;
     const vote = await book.find(store, input.voteId);
     const { id } = vote.record;
-    const { result } = await closing.settle(store, vote, caller.agentId);
+    const { result } = await closing.settle(store, vote);
     const scope = { list: `ballots\0${id}`, prefix: ballotPrefix(id) };
     const after = input.cursor === undefined ? {} : { after: decodeCursor(scope, input.cursor) };
     const page = await store.scan(prefixRange(scope.prefix, limit, after));
@@ -79,12 +79,12 @@ export class Results {
    * @throws SwarmError failed_precondition while there is none
    */
   async verify(call: Call, input: { readonly voteId: string }): Promise<Verified> {
-    const { store, caller } = call;
+    const { store } = call;
     const { closing, signing } = this.#options;
     const vote = await readVote(store, input.voteId); // not as this process remembers it
     if (!vote) throw noSuchVote(input.voteId);
     const { record } = vote;
-    const { state, result } = await closing.settle(store, vote, caller.agentId);
+    const { state, result } = await closing.settle(store, vote);
     if (!state || !result) {
       throw new SwarmError("failed_precondition", "The vote has no result to verify.", {
         hint: "get_result with waitMs waits for it; a cancelled vote has none.",

@@ -49,9 +49,12 @@ export const SIGNATURE_MAX = 16_384;
 /** Signs and checks for one process; in an open swarm nobody can. */
 export class Signing {
   readonly #signatures: Signatures | undefined;
+  readonly #own: () => string | undefined;
 
-  constructor(signatures: Signatures | undefined) {
+  /** `own`: the agent whose key this process holds. */
+  constructor(signatures: Signatures | undefined, own: () => string | undefined = () => undefined) {
     this.#signatures = signatures;
+    this.#own = own;
   }
 
   get secured(): boolean {
@@ -76,6 +79,13 @@ export class Signing {
       });
     }
     return this.#signatures?.sign(signer, type, payload);
+  }
+
+  /** What this process says by its own key; undefined without one. */
+  async signOwn(type: SignedType, payload: JsonObject): Promise<{ by: string; signature: string } | undefined> {
+    const by = this.#own();
+    const signature = by === undefined ? undefined : await this.#signatures?.sign(by, type, payload);
+    return by === undefined || signature === undefined ? undefined : { by, signature };
   }
 
   /** Whether the signature says this. @throws SwarmError unauthenticated of one that is not the signer's */

@@ -74,18 +74,18 @@ export async function outcomeOf(vote: Vote, rows: readonly BallotRow[], state: V
     notRevealed: voters(valid, ({ ballot, commitment, equivocation }) => !!commitment && !ballot && !equivocation),
     equivocated: voters(valid, ({ equivocation }) => equivocation !== undefined),
     invalid: named([...invalid].sort()),
-    claim: claimOf(record, signing.secured),
+    claim: claimOf(record),
   };
 }
 
 /** What the result is worth, in words. */
-export function claimOf({ settings }: Pick<VoteRecord, "settings">, secured: boolean): string {
+export function claimOf({ settings }: Pick<VoteRecord, "settings">): string {
   if (settings.algorithm === "byzantine") {
     return settings.trustNames
       ? "Names are taken on trust: nothing proves that different voters are different agents, so no faulty voter is outvoted for certain."
       : "Byzantine voters, a trusted tally: up to f voters may lie in any way, each ballot is signed by its voter, and whoever keeps the store counts honestly.";
   }
-  return secured
+  return settings.secured
     ? "Voters are proven by their keys; ballots are signed where the voter's key was at hand."
     : "Voters' names are taken on trust: the swarm is open.";
 }

@@ -62,9 +62,37 @@ export function rollChunks(roll: readonly Voter[]): Voter[][] {
 export async function readVote(store: Pick<Store, "get" | "getMany">, id: string): Promise<Vote | undefined> {
   const record = (await store.get(voteKey(id)))?.value as VoteRecord | undefined;
   if (!record) return undefined;
-  const keys = Array.from({ length: Math.ceil(record.participants / ROLL_CHUNK) }, (_, chunk) => rollKey(id, chunk));
-  const rows = await store.getMany(keys);
-  return { record, roll: rows.flatMap((row) => (row?.value as { voters: Voter[] } | undefined)?.voters ?? []) };
+  const chunks = await store.getMany(record.rollStarts.map((_, chunk) => rollKey(id, chunk)));
+  return { record, roll: chunks.flatMap(votersIn) };
+}
+
+/** Votes that are there, each with the weight of one agent in it: less is read of each than its whole roll. */
+export async function readForAgent(
+  store: Pick<Store, "getMany">,
+  ids: readonly string[],
+  agentId: string,
+): Promise<Map<string, { record: VoteRecord; weight: number | undefined }>> {
+  if (ids.length === 0) return new Map();
+  const records = (await store.getMany(ids.map(voteKey))).flatMap((entry) => (entry ? [entry.value as VoteRecord] : []));
+  const chunks = await store.getMany(records.map(({ id, rollStarts }) => rollKey(id, chunkOf(rollStarts, agentId))));
+  return new Map(
+    records.map((record, at) => [
+      record.id,
+      { record, weight: votersIn(chunks[at]).find(({ name }) => name === agentId)?.weight },
+    ]),
+  );
+}
+
+function votersIn(entry: Entry | undefined): readonly Voter[] {
+  return (entry?.value as { voters: Voter[] } | undefined)?.voters ?? [];
+}
+
+/** Where a participant of this name would be. */
+function chunkOf(rollStarts: readonly string[], name: string): number {
+  return Math.max(
+    0,
+    rollStarts.findLastIndex((start) => start <= name),
+  );
 }
 
 export const readState = (tx: Pick<Transaction, "get">, id: string): VoteState | undefined =>

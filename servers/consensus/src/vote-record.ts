@@ -9,9 +9,9 @@ export const PARTICIPANTS_MAX = 10_000;
 /** Longest proposal, in bytes of JSON. */
 export const PROPOSAL_BYTES_MAX = 8_192;
 /** Longest options, all together, in bytes of JSON: answers name them several times. */
-export const OPTIONS_BYTES_MAX = 3_072;
+export const OPTIONS_BYTES_MAX = 2_048;
 /** Most agents that can each veto. */
-export const VETO_HOLDERS_MAX = 50;
+export const VETO_HOLDERS_MAX = 20;
 /** How long ballots are taken, in ms. */
 export const TIMEOUT_MS_MIN = 1_000;
 export const TIMEOUT_MS_DEFAULT = 300_000;
@@ -48,6 +48,8 @@ export type VoteSettings = {
   readonly revisable?: boolean;
   /** A byzantine vote whose names and ballots nothing proves. */
   readonly trustNames?: boolean;
+  /** It was begun in a secured swarm: its voters are proven. */
+  readonly secured?: boolean;
   /** How far a delegation may lead, and the most weight that one participant votes with. */
   readonly delegation: { readonly depthMax: number; readonly weightMax: number };
 };
@@ -68,6 +70,8 @@ export type VoteRecord = {
   readonly settings: VoteSettings;
   /** How many; who they are stands in the roll. */
   readonly participants: number;
+  /** The first name in each row of the roll. */
+  readonly rollStarts: readonly string[];
   readonly startedAt: number;
   readonly timeoutMs: number;
   /** Ballots and commitments are taken before. */

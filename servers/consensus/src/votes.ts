@@ -19,6 +19,7 @@ import {
   listActive,
   listEnded,
   readBallots,
+  readForAgent,
   readState,
   rollChunks,
   rollKey,
@@ -52,7 +53,7 @@ const DAY_MS = 24 * 3_600_000;
 
 type Unset<T> = { readonly [Name in keyof T]?: T[Name] | undefined };
 
-export interface InitiateVote extends Unset<Omit<VoteSettings, "delegation">> {
+export interface InitiateVote extends Unset<Omit<VoteSettings, "delegation" | "secured">> {
   readonly proposal: Json;
   readonly participants: readonly string[];
   /** Of weighted votes; who has none counts once. */
@@ -135,13 +136,15 @@ export class Votes {
     const { begun, posted } = await call.transact(
       (tx): { begun: BegunVote; posted: PostedNotice | null } => {
         const startedAt = tx.now;
+        const chunks = rollChunks(roll);
+        const rollStarts = chunks.flatMap(([first]) => (first ? [first.name] : []));
         const unhashed = {
-          ...{ id, proposal, initiator: caller.agentId, verified: caller.verified, settings, participants: roll.length },
+          ...{ id, proposal, initiator: caller.agentId, verified: caller.verified, settings },
+          ...{ participants: roll.length, rollStarts },
           ...{ startedAt, timeoutMs, closesAt: startedAt + timeoutMs, keptUntil: startedAt + keptMs },
         };
         const record: VoteRecord = { ...unhashed, hash: proposalHash(unhashed, roll) };
         const ttl = untilForgotten(record, tx.now);
-        const chunks = rollChunks(roll);
         tx.put(voteKey(id), { ...record, refs: [rollKey(id, 0)] }, ttl);
         for (const [chunk, voters] of chunks.entries()) tx.put(rollKey(id, chunk), { voters }, ttl);
         listActive(tx, { record, roll });
@@ -200,7 +203,7 @@ export class Votes {
   async get(call: Call, input: { readonly voteId: string; readonly agentId?: string | undefined }): Promise<VoteView> {
     const reader = speakAs(call.caller, input.agentId);
     const vote = await this.#options.book.find(call.store, input.voteId);
-    const standing = await this.#options.closing.settle(call.store, vote, call.caller.agentId);
+    const standing = await this.#options.closing.settle(call.store, vote);
     return this.#view(call.store, vote, standing, reader);
   }
 
@@ -221,7 +224,7 @@ export class Votes {
   async version(store: Store, voteId: string): Promise<{ version: string; againInMs?: number }> {
     const vote = await this.#options.book.find(store, voteId);
     const { record } = vote;
-    const { state, result, now } = await this.#options.closing.settle(store, vote, undefined);
+    const { state, result, now } = await this.#options.closing.settle(store, vote);
     const rows = record.participants > SMALL_VOTE_MAX ? undefined : await readBallots(store, record.id);
     const counts = rows
       ? rows.map(({ revisions = 0, ballot, delegated, ...row }) => [
@@ -253,12 +256,12 @@ export class Votes {
       }
       for (;;) {
         const page = await this.#page(call.store, prefix, reader, limit, { after, reverse: ended });
-        for (const { key, vote, listed } of page.found) {
+        for (const { key, listed, weight } of page.found) {
           after = key;
           looked += 1;
-          const shown = prefix === own || !listedBefore(vote, reader, ended);
-          const asked = !mine || weightOf(vote, reader) !== undefined;
-          if (listed && shown && asked) votes.push(listed);
+          const before = prefix === activeVotes.prefix && weight !== undefined && isSmall(listed?.record);
+          const asked = !mine || weight !== undefined;
+          if (listed && asked && !before) votes.push(listed);
           if (votes.length === limit || looked === LISTED_ROWS_MAX) return { votes, nextCursor: encodeCursor(scope, key) };
         }
         if (page.last === undefined) break;
@@ -273,24 +276,29 @@ export class Votes {
     const range = prefixRange(prefix, limit, { reverse: at.reverse, ...(at.after === undefined ? {} : { after: at.after }) });
     const pointers = await store.scan(range);
     const ids = pointers.map(({ value }) => (value as { id: string }).id);
-    const [rows, now] = await Promise.all([
+    const [votes, rows, now] = await Promise.all([
+      readForAgent(store, ids, reader),
       ids.length === 0 ? [] : store.getMany(ids.flatMap((id) => [stateKey(id), ballotKey(id, reader)])),
       store.now(),
     ]);
-    const found: { key: string; vote: Vote; listed: ListedVote | undefined }[] = [];
-    for (const [index, { key }] of pointers.entries()) {
-      const vote = await this.#options.book.find(store, ids[index] ?? "");
+    const found = pointers.map(({ key }, index): { key: string; weight?: number | undefined; listed?: ListedVote } => {
+      const vote = votes.get(ids[index] ?? "");
+      if (!vote) return { key }; // forgotten just now
+      const { record, weight } = vote;
       const state = rows[2 * index]?.value as VoteState | undefined;
       const row = rows[2 * index + 1]?.value as BallotRow | undefined;
-      const { status, overdue } = statusAt(vote.record, state, now);
-      const own = ownOf(weightOf(vote, reader), row, status);
+      const { status, overdue } = statusAt(record, state, now);
       // one that is overdue is being ended
-      found.push({ key, vote, listed: overdue ? undefined : { record: vote.record, state, status, own } });
-    }
+      return overdue ? { key, weight } : { key, weight, listed: { record, state, status, own: ownOf(weight, row, status) } };
+    });
     return { found, last: pointers.length === limit ? pointers.at(-1)?.key : undefined };
   }
 
-  #settings(input: Unset<Omit<VoteSettings, "delegation">>, hasWeights: boolean, roll: readonly Voter[]): VoteSettings {
+  #settings(
+    input: Unset<Omit<VoteSettings, "delegation" | "secured">>,
+    hasWeights: boolean,
+    roll: readonly Voter[],
+  ): VoteSettings {
     const { algorithm = "majority", sealed, revealMs, revisable, trustNames, ...rest } = input;
     if (hasWeights && algorithm !== "weighted") {
       throw new SwarmError("invalid_argument", 'Field "weights" goes with algorithm "weighted" alone.');
@@ -315,6 +323,7 @@ export class Votes {
     return {
       ...given,
       algorithm,
+      ...(this.#options.signing.secured ? { secured: true } : {}),
       delegation: delegationCaps(roll),
       ...(sealed ? { sealed, revealMs: revealMs ?? REVEAL_MS_DEFAULT } : {}),
       ...(revisable ? { revisable } : {}),
@@ -323,9 +332,9 @@ export class Votes {
   }
 }
 
-/** Whether the walk over the reader's own votes has shown it. */
-function listedBefore(vote: Vote, reader: string, ended: boolean): boolean {
-  return !ended && vote.roll.length <= SMALL_VOTE_MAX && weightOf(vote, reader) !== undefined;
+/** Whether its participants have an index of their own of it: then it was shown among the reader's own votes. */
+function isSmall(record: VoteRecord | undefined): boolean {
+  return record !== undefined && record.participants <= SMALL_VOTE_MAX;
 }
 
 function ownOf(weight: number | undefined, row: BallotRow | undefined, status: VoteStatus): Own {

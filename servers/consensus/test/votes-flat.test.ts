@@ -84,6 +84,9 @@ test("a large vote that only its last ballot can decide ends with it, and a seal
     await by.casting.cast(call, { voteId: ranked.voteId, ranking: [[n % 2 === 0 ? "x" : "y"]] });
   }
   const { result } = await ranked.first.results.get(ranked.first.call, { voteId: ranked.voteId });
+  const mine = await ranked.first.votes.list(ranked.callOf(7).call, { mine: true, ended: true });
+  expect(mine.votes).toMatchObject([{ record: { id: ranked.voteId }, own: "cast" }]);
+  expect((await ranked.first.votes.list(ranked.first.call, { mine: true, ended: true })).votes).toEqual([]);
   expect(result?.outcome).toMatchObject({ because: "all_voted", tally: { outcome: "tied", turnout: { voted: FEWER } } });
 
   const few = 300; // large enough to be counted in parts

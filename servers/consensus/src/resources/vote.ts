@@ -1,5 +1,5 @@
 /** `vote://{id}`: a vote and what came of it, for hosts that watch resources. */
-import { resourcesFor } from "@mcp-swarm/server";
+import { resourcesFor, shrinkToFit } from "@mcp-swarm/server";
 import type { ConsensusServer } from "../open.ts";
 import { UNTRUSTED_IN_VOTE, wholeView } from "../tools/views.ts";
 import { ballotPrefix, resultKey, stateKey } from "../vote-layer.ts";
@@ -25,7 +25,10 @@ export const voteResource = defineResource({
       ...(page.nextCursor === undefined ? {} : { next: page.nextCursor }),
     };
   },
-  read: async ({ votes }, { id }, { call }) => ({ vote: wholeView(await votes.get(call, { voteId: id })) }),
+  async read({ votes }, { id }, { call }) {
+    const view = await votes.get(call, { voteId: id });
+    return shrinkToFit((scale) => ({ vote: wholeView(view, Math.min(1, scale)) }));
+  },
   watch: ({ votes }, { id }, { call }) => ({
     prefixes: [ballotPrefix(id), stateKey(id), resultKey(id)],
     version: () => votes.version(call.store, id),

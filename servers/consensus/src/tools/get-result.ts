@@ -1,8 +1,11 @@
-import { fields, READS, shrinkToFit } from "@mcp-swarm/server";
+import { cut, fields, READS, shrinkToFit } from "@mcp-swarm/server";
 import * as z from "zod";
 import { defineTool } from "./define.ts";
 import { resultView, UNTRUSTED_IN_RESULT } from "./views.ts";
 import { result, voteId } from "./vote-schemas.ts";
+
+/** The whole of it is in get_vote. */
+const REASON_SHOWN_CHARS = 500;
 
 export const getResult = defineTool({
   name: "get_result",
@@ -37,7 +40,7 @@ export const getResult = defineTool({
     const where = {
       ...{ voteId: record.id, status, closesAt: record.closesAt },
       ...(state?.revealUntil === undefined ? {} : { revealUntil: state.revealUntil }),
-      ...(state?.reason === undefined ? {} : { reason: state.reason }),
+      ...(state?.reason === undefined ? {} : { reason: cut(state.reason, REASON_SHOWN_CHARS).text }),
     };
     return shrinkToFit((scale) => ({ ...where, result: found ? resultView(found, scale) : null }));
   },

@@ -1,4 +1,4 @@
-import { READS } from "@mcp-swarm/server";
+import { READS, shrinkToFit } from "@mcp-swarm/server";
 import { defineTool } from "./define.ts";
 import { UNTRUSTED_IN_VOTE, wholeView } from "./views.ts";
 import { subagent, voteId, wholeVote } from "./vote-schemas.ts";
@@ -15,6 +15,7 @@ export const getVote = defineTool({
   output: () => ({ vote: wholeVote() }),
   untrusted: UNTRUSTED_IN_VOTE,
   async handle({ votes }, input, { call }) {
-    return { vote: wholeView(await votes.get(call, input)) };
+    const view = await votes.get(call, input);
+    return shrinkToFit((scale) => ({ vote: wholeView(view, Math.min(1, scale)) }));
   },
 });

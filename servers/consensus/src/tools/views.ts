@@ -33,7 +33,7 @@ export function listedView({ record, state, status, own }: ListedVote): Output<t
   };
 }
 
-export function wholeView(view: VoteView): Output<typeof wholeVote> {
+export function wholeView(view: VoteView, scale = 1): Output<typeof wholeVote> {
   const { record, state, result: found, row, weight, settled, waitingFor } = view;
   const { settings, proposal, hash, startedAt } = record;
   const { options, threshold, base, quorum, tieBreak, vetoHolders, revisable, trustNames, revealMs } = settings;
@@ -48,10 +48,10 @@ export function wholeView(view: VoteView): Output<typeof wholeVote> {
       vetoHolders: vetoHolders && [...vetoHolders],
       endedAt: over?.at,
       because: over?.because,
-      reason: over?.reason,
-      waitingFor: waitingFor && [...waitingFor],
+      reason: over?.reason === undefined ? undefined : cut(over.reason, RATIONALE_CHARS * scale).text,
+      waitingFor: waitingFor?.slice(0, Math.ceil(2 * NAMES * scale)),
       yourWeight: settings.algorithm === "weighted" ? weight : undefined,
-      yourBallot: row && ballotView(row, 0.5),
+      yourBallot: row && ballotView(row, scale / 2),
       outcome: tally?.outcome,
       winners: tally && [...tally.winners],
     }),

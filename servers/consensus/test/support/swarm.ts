@@ -89,12 +89,12 @@ export function swarm({ secured = false }: { secured?: boolean } = {}): Swarm {
       const errors: unknown[] = [];
       const onError = (error: unknown) => void errors.push(error);
       const random = seededRandom(started);
-      const signing = new Signing(secured ? keys.in(holding) : undefined);
+      const signing = new Signing(secured ? keys.in(holding) : undefined, () => agentId);
       const notices = new Notices({ postbox: new Postbox({ random, retentionDays: RETENTION_DAYS }), onError });
       const book = new VoteBook();
       const closing = new Closing({ clock, signing, notices });
       const caller = { agentId, verified: secured, processId: `process-${started}` };
-      const job = dueVotesJob(through, book, closing, agentId);
+      const job = dueVotesJob(through, book, closing);
       return {
         ...{ closing, book, errors },
         call: plainCall(through, caller),
