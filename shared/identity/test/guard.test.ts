@@ -287,6 +287,19 @@ describe("a transaction", () => {
   });
 });
 
+test("a round that has begun and not yet found anything counts for nothing", async () => {
+  verifies("SEC-08");
+  let skippedMs = 0;
+  const now = swarm.clock.now.bind(swarm.clock);
+  swarm.clock.now = () => now() + skippedMs;
+  const { guard, caller, trust } = await swarm.process("ann");
+  await swarm.publish({ members: swarm.member("ann", ["worker"], { revokedAt: 1 }) });
+  skippedMs = 60_000;
+  const round = trust.refresh(); // as the timer of a process does that was stopped and goes on
+  expect(await outcome(guard.admit(caller, claim))).toBe("permission_denied");
+  await round;
+});
+
 describe("a call that waits", () => {
   test("is ended by a revocation, and by a new forbid, and its transaction commits nothing", async () => {
     verifies("SEC-08");

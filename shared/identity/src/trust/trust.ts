@@ -72,7 +72,7 @@ export class Trust implements Signatures {
   #principals: ReadonlyMap<string, Principal> = new Map();
   /** Of the last round that found a good bundle. */
   #goodAt = 0;
-  /** Of the last round, whatever it found. */
+  /** When the last round that is over began, whatever it found. */
   #lookedAt = 0;
   #highestVersion: number;
   /** Why the last round found none. */
@@ -137,7 +137,7 @@ export class Trust implements Signatures {
     return this.#bundle as Bundle;
   }
 
-  /** When the store was last looked at, by this process's clock, whatever was found there. */
+  /** When the last round that is over began, by this process's clock, whatever it found. */
   get lookedAt(): number {
     return this.#lookedAt;
   }
@@ -256,14 +256,15 @@ export class Trust implements Signatures {
     if (this.#closed) return;
     const before = { fault: this.#fault, self: this.#self, status: this.selfStatus() };
     let changed = false;
-    this.#lookedAt = this.#options.clock.now();
+    const startedAt = this.#options.clock.now();
     try {
-      changed = await this.#readBundle(this.#options.clock.now());
+      changed = await this.#readBundle(startedAt);
       changed = (await this.#keys.readAgain(this.#self ? [this.#self.agentId] : [])) || changed;
       await this.#findSelf();
     } catch (error) {
       this.#keepOut("the store could not be read", error);
     }
+    this.#lookedAt = startedAt; // only now: a process that was stopped must not go by what this round has yet to find
     changed ||= before.fault !== this.#fault || before.self !== this.#self || before.status !== this.selfStatus();
     if (changed && !this.#closed) this.#tell();
   }
