@@ -1,8 +1,8 @@
-/** The workers as processes: what each does, who holds the report's lock, and the one that is killed. */
+/** The workers as processes: what each does, who holds the report's lock, and those that are killed or revoked. */
 import { type ChildProcess, fork } from "node:child_process";
 import { join } from "node:path";
 import type { Transcript } from "./transcript.ts";
-import type { WorkerMessage, WorkerOrder } from "./worker.ts";
+import type { Refusal, Word, WorkerMessage, WorkerOrder } from "./worker.ts";
 
 export interface Worker {
   agent: string;
@@ -11,26 +11,39 @@ export interface Worker {
   done: number;
   /** The task that it works on. */
   holds: string | undefined;
-  killed: boolean;
+  lost: How | undefined;
   started: Promise<void>;
   ended: Promise<void>;
 }
 
-/** A worker that died with the report's lock in its hands, and who had the lock next. */
-export interface Kill {
+/** Killed as when a machine dies, or revoked: refused by every server from then on. */
+export type How = "killed" | "revoked";
+
+/** A worker that was lost with the report's lock in its hands, and who had the lock next. */
+export interface Loss {
+  how: How;
   worker: Worker;
   taskId: string;
   token: number;
   at: number;
   next?: { agent: string; token: number; afterMs: number };
+  /** What a revoked worker heard when it went on, and when it had heard it from all of its servers. */
+  refused?: { refusals: readonly Refusal[]; afterMs: number };
+}
+
+/** @param index from 0 */
+export function workerName(index: number): string {
+  return `worker-${index + 1}`;
 }
 
 export interface CrewOptions {
   workers: number;
   order: Omit<WorkerOrder, "agent">;
   transcript: Transcript;
-  /** Asked whenever a worker has the lock: whether now is the time to kill it. */
-  killNow: (done: number) => boolean;
+  /** Asked whenever a worker has the lock: whether now is the time to lose it, after `losses` others. */
+  loseNow: (done: number, losses: number) => How | undefined;
+  /** Shuts an agent out of the swarm. */
+  revoke: (agent: string) => Promise<void>;
   /** Told of each part that was announced, with how many there are. */
   onAnnounced: (count: number) => void;
 }
@@ -42,14 +55,14 @@ export class Crew {
   readonly problems: string[] = [];
   /** How often the lock was held. */
   holdings = 0;
-  kill: Kill | undefined;
+  readonly losses: Loss[] = [];
   readonly #options: CrewOptions;
   #holder: Worker | undefined;
   #lastToken = 0;
 
   constructor(options: CrewOptions) {
     this.#options = options;
-    this.workers = Array.from({ length: options.workers }, (_, index) => this.#start(`worker-${index + 1}`));
+    this.workers = Array.from({ length: options.workers }, (_, index) => this.#start(workerName(index)));
   }
 
   get done(): number {
@@ -78,7 +91,7 @@ export class Crew {
       serverPids: [],
       done: 0,
       holds: undefined,
-      killed: false,
+      lost: undefined,
       started: new Promise((started) => {
         hasStarted = started;
       }),
@@ -90,13 +103,13 @@ export class Crew {
     });
     child.once("exit", (code) => {
       hasStarted(); // one that could not is waited for no longer
-      if (!worker.killed && code !== 0) this.problems.push(`${agent} ended with exit code ${code}`);
+      if (worker.lost !== "killed" && code !== 0) this.problems.push(`${agent} ended with exit code ${code}`);
     });
     return worker;
   }
 
   #hear(worker: Worker, message: WorkerMessage): void {
-    if (worker.killed) return;
+    if (worker.lost === "killed") return;
     switch (message.kind) {
       case "started":
         worker.serverPids = message.serverPids;
@@ -109,7 +122,7 @@ export class Crew {
         break;
       case "unlocking":
         this.#holder = undefined;
-        worker.child.send("go on");
+        this.#say(worker, "go on");
         break;
       case "announced":
         this.announced += 1;
@@ -119,36 +132,72 @@ export class Crew {
         worker.holds = undefined;
         worker.done += 1;
         break;
+      case "refused":
+        this.#refused(worker, message.refusals);
+        break;
     }
   }
 
   #locked(worker: Worker, { taskId, part, token }: Extract<WorkerMessage, { kind: "locked" }>): void {
-    const { transcript, killNow } = this.#options;
-    if (this.#holder && !this.#holder.killed) {
+    const { transcript, loseNow } = this.#options;
+    if (this.#holder && !this.#holder.lost) {
       this.problems.push(`${worker.agent} was given the lock that ${this.#holder.agent} held`);
     }
     if (token <= this.#lastToken) this.problems.push(`fencing token ${token} came after ${this.#lastToken}`);
-    if (this.kill && !this.kill.next) {
-      this.kill.next = { agent: worker.agent, token, afterMs: performance.now() - this.kill.at };
-      transcript.say(`${worker.agent} has the lock of the dead (token ${token}), ${this.kill.next.afterMs.toFixed(0)} ms later`);
+    const last = this.losses.at(-1);
+    if (last && !last.next) {
+      const afterMs = performance.now() - last.at;
+      last.next = { agent: worker.agent, token, afterMs };
+      transcript.say(
+        `${worker.agent} has the lock that ${last.worker.agent} held (token ${token}), ${afterMs.toFixed(0)} ms after that was ${last.how}`,
+      );
     }
     this.#holder = worker;
     this.#lastToken = token;
     this.holdings += 1;
-    if (!this.kill && killNow(this.done)) {
-      transcript.say(`${worker.agent} has the lock (token ${token}) for its part "${part}": it and its servers get SIGKILL now`);
-      this.#killNow(worker, taskId, token);
+    const how = loseNow(this.done, this.losses.length);
+    if (how) {
+      const what = how === "killed" ? "it and its servers get SIGKILL now" : "the administrator revokes it now";
+      transcript.say(`${worker.agent} has the lock (token ${token}) for its part "${part}": ${what}`);
+      this.losses.push({ how, worker, taskId, token, at: performance.now() });
+      worker.lost = how;
+      if (how === "killed") kill(worker);
+      else this.#revoke(worker);
       return;
     }
     transcript.say(`${worker.agent} has the report's lock (token ${token}) and writes "${part}"`, "locked");
-    worker.child.send("go on");
+    this.#say(worker, "go on");
   }
 
-  /** As when a machine dies: the host and its servers are gone at once, and nothing is given back. */
-  #killNow(worker: Worker, taskId: string, token: number): void {
-    this.kill = { worker, taskId, token, at: performance.now() };
-    worker.killed = true;
-    for (const pid of worker.serverPids) process.kill(pid, "SIGKILL");
-    worker.child.kill("SIGKILL");
+  #say(worker: Worker, word: Word): void {
+    worker.child.send(word);
   }
+
+  /** It is told to keep what it holds, and so what it holds is taken from it. */
+  #revoke(worker: Worker): void {
+    this.#say(worker, "hold on");
+    this.#options.revoke(worker.agent).catch((error: unknown) => {
+      this.problems.push(`${worker.agent} was not revoked: ${error}`);
+    });
+  }
+
+  #refused(worker: Worker, refusals: readonly Refusal[]): void {
+    const loss = this.losses.find((one) => one.worker === worker);
+    if (loss) loss.refused = { refusals, afterMs: performance.now() - loss.at };
+    for (const { tool, text } of refusals) {
+      this.#options.transcript.say(`${worker.agent} goes on and is refused: ${text === "" ? `${tool} was NOT` : oneLine(text)}`);
+    }
+    this.#say(worker, "go on");
+  }
+}
+
+/** As when a machine dies: the host and its servers are gone at once, and nothing is given back. */
+function kill({ child, serverPids }: Worker): void {
+  for (const pid of serverPids) process.kill(pid, "SIGKILL");
+  child.kill("SIGKILL");
+}
+
+/** What it is, without what to do about it. */
+function oneLine(text: string): string {
+  return text.split("\n", 1)[0] ?? "";
 }

@@ -2,19 +2,20 @@
  * A job on real input: five workers, each with official MCP clients and server processes of its own, measure the files of a
  * folder through one workflow. They write the report together, each part under the report's lock, and tell of each part by
  * message and on a topic, on which an auditor who comes late catches up. With --kill one worker and its servers get SIGKILL
- * while it holds the lock, and the job still finishes.
+ * while it holds the lock, and with --secure, where each agent proves itself by a key, one is revoked; the job still finishes.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { Command, InvalidArgumentError } from "commander";
-import { Crew } from "./crew.ts";
+import { Crew, type How, workerName } from "./crew.ts";
 import { type Host, type Server, type Swarm, startHost, startServer } from "./host.ts";
 import { Mailbox } from "./mailbox.ts";
 import { FILES_MAX, type PlannedTask, planJob, sourceFiles } from "./plan.ts";
-import { type Outcome, problemsOf, reportText, type TaskDetails } from "./report.ts";
+import { type Outcome, problemsOf, reportText, type Secured, type TaskDetails } from "./report.ts";
 import { PARTS_WRITTEN, REPORT_TOPIC, readParts } from "./report-file.ts";
+import { Administration, secure } from "./secured.ts";
 import { Transcript } from "./transcript.ts";
 
 /** Tasks per call, and the lease in the demo: short, so that a take-over is soon seen. */
@@ -34,12 +35,16 @@ const program = new Command("npm run demo --")
   .description("Five workers measure the files of a folder through one workflow and write a report of it together.")
   .argument("[folder]", "the folder", process.env.INIT_CWD ?? ".")
   .option("--kill", "kill a worker and its servers with SIGKILL while it holds the report's lock")
+  .option(
+    "--secure",
+    "secure the swarm: each agent has a key, and a worker is revoked while it holds a task and the report's lock",
+  )
   .option("--workers <n>", "how many workers", whole(1, WORKERS_MAX), 5)
   .option("--pause <ms>", "time each task takes besides its work, so that one can watch", whole(0, 10_000), 20)
   .option("--store <url>", "sqlite:<path> or postgres://…; a temporary SQLite file when absent")
   .option("--out <file>", "the report as a file", "swarm-report.md")
   .parse();
-const options = program.opts<{ kill?: boolean; workers: number; pause: number; store?: string; out: string }>();
+const options = program.opts<{ kill?: boolean; secure?: boolean; workers: number; pause: number; store?: string; out: string }>();
 const folder = resolve(process.env.INIT_CWD ?? ".", program.args[0] ?? ".");
 
 function whole(min: number, max: number) {
@@ -54,14 +59,33 @@ const files = await sourceFiles(folder);
 if (files.length === 0 || files.length > FILES_MAX) {
   program.error(`${folder} has ${files.length} source files; the demo takes 1 to ${FILES_MAX}. Name another folder.`);
 }
+if (options.secure && options.store !== undefined) {
+  program.error(
+    "With --secure the store is a temporary one: the keys are thrown away at the end, and nobody could use it again.",
+  );
+}
+const losses: readonly How[] = [...(options.kill ? ["killed" as const] : []), ...(options.secure ? ["revoked" as const] : [])];
+if (options.workers <= losses.length) program.error(`Somebody must finish the job: give at least ${losses.length + 1} workers.`);
 const temporary = mkdtempSync(join(tmpdir(), "mcp-swarm-demo-"));
-const swarm: Swarm = { store: options.store ?? `sqlite:${join(temporary, "swarm.db")}`, leaseMs: LEASE_MS };
+const open: Swarm = { store: options.store ?? `sqlite:${join(temporary, "swarm.db")}`, leaseMs: LEASE_MS };
 const plan = planJob(files);
 const parts = plan.filter(({ parameters }) => parameters.part !== undefined).length;
 console.log(
   `${files.length} files, ${plan.length} tasks, ${parts} parts of a report, ${options.workers} workers, store ${options.store ? "as given" : "a temporary SQLite file"}\n`,
 );
 const transcript = new Transcript();
+let swarm = open;
+let administration: Administration | undefined;
+if (options.secure) {
+  const workers = Array.from({ length: options.workers }, (_, index) => workerName(index));
+  const keys = join(temporary, "keys");
+  const secured = await secure(open, ["planner", "auditor", ...workers], keys);
+  administration = await Administration.start(secured, keys);
+  transcript.say(
+    `the swarm is secured: an administrator has the root key; the planner, the auditor and ${options.workers} workers have a key each`,
+  );
+  swarm = secured;
+}
 const planner = await startHost("planner", swarm);
 const mailbox = new Mailbox(planner.comm);
 const workflowId = await createWorkflow(planner, plan);
@@ -86,7 +110,10 @@ const crew = new Crew({
   workers: options.workers,
   order: { folder, workflowId, ...swarm, pauseMs: options.pause, partsFile },
   transcript,
-  killNow: (done) => options.kill === true && done >= plan.length / 3,
+  loseNow: (done, lost) => (done >= (plan.length * (lost + 1)) / (losses.length + 2) ? losses[lost] : undefined),
+  async revoke(agent) {
+    await administration?.revoke(agent);
+  },
   onAnnounced(count) {
     if (auditor || count < parts / 3) return;
     auditor = comeLate();
@@ -131,9 +158,9 @@ await mailbox.stop();
 const late = await auditor;
 await late?.mailbox.stop();
 
-// ── the report ──
+// ── what is there when it has ended ──
 
-const outcome: Outcome = {
+const found = {
   name: folder.split("/").at(-1) ?? folder,
   files: files.length,
   workflowStatus: status.status,
@@ -144,8 +171,24 @@ const outcome: Outcome = {
   crew,
   reported: mailbox.news,
   late: late && { news: late.mailbox.news, announcedBefore: late.announcedBefore },
-  killWanted: options.kill === true,
+  lossesWanted: losses,
 };
+await Promise.all([planner.close(), late?.server.close()]);
+const outcome: Outcome = administration ? { ...found, secured: await lookBack(administration) } : found;
+await administration?.close();
+
+/** All others have ended, so that all they did is covered by their last checkpoints. */
+async function lookBack(administrator: Administration): Promise<Secured> {
+  const revoked = crew.losses.find(({ how, refused }) => how === "revoked" && refused)?.worker.agent;
+  const revocation = revoked === undefined ? undefined : await administrator.lookBack(revoked);
+  const audit = await administrator.verifyAuditLog();
+  transcript.say(
+    `the administrator verified the audit log: ${audit.rows} entries, ${audit.checkpoints} signed checkpoints, ${audit.ok ? "none was changed" : `CHANGED: ${audit.firstBad?.details}`}`,
+  );
+  return { revocation, audit };
+}
+
+// ── the report ──
 
 async function inBatches<T, R>(items: readonly T[], size: number, run: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = [];
@@ -159,7 +202,6 @@ const out = resolve(process.env.INIT_CWD ?? ".", options.out);
 writeFileSync(out, text);
 console.log(`The report is in ${out}`);
 
-await Promise.all([planner.close(), late?.server.close()]);
 rmSync(temporary, { recursive: true, force: true });
 const problems = problemsOf(outcome);
 if (problems.length > 0) {

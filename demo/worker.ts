@@ -5,34 +5,47 @@
 import { once } from "node:events";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { startHost } from "./host.ts";
+import { Refused, type Swarm, startHost } from "./host.ts";
 import { type Measure, measureFile, type PlannedTask, sum } from "./plan.ts";
 import { PARTS_WRITTEN, REPORT_LOCK, REPORT_TOPIC, readParts, writeParts } from "./report-file.ts";
 
-export interface WorkerOrder {
+export interface WorkerOrder extends Swarm {
   agent: string;
   folder: string;
   workflowId: string;
-  store: string;
-  leaseMs: number;
   pauseMs: number;
   partsFile: string;
 }
 
-/** What a worker tells its parent. With `locked` and `unlocking` it waits for any word back, so that the parent sees all in order. */
+/** What its parent says to a worker that waits: to go on, or to keep what it holds until it is refused. */
+export type Word = "go on" | "hold on";
+
+/** What a worker that was revoked heard from one of its servers. */
+export interface Refusal {
+  tool: string;
+  /** `done`: it was not refused. */
+  code: string;
+  text: string;
+}
+
+/** What a worker tells its parent. With `locked` and `unlocking` it waits for a word back, so that the parent sees all in order. */
 export type WorkerMessage =
   | { kind: "started"; serverPids: readonly number[] }
   | { kind: "claimed"; taskId: string }
   | { kind: "locked"; taskId: string; part: string; token: number }
   | { kind: "unlocking"; part: string }
   | { kind: "announced"; part: string }
-  | { kind: "done"; taskId: string };
+  | { kind: "done"; taskId: string }
+  | { kind: "refused"; refusals: readonly Refusal[] };
 
 type Task = Pick<PlannedTask, "id" | "type" | "parameters"> & { dependencies: string[] };
 
 /** How long a worker waits in line for the report's lock. */
 const LOCK_WAIT_MS = 30_000;
 const WORK_WAIT_MS = 1_000;
+/** How often a worker that holds on calls its servers, and how often at most: far longer than a revocation takes. */
+const HOLD_PAUSE_MS = 100;
+const HOLD_CALLS_MAX = 600;
 
 // its parent is gone: so is the worker, and with their stdin its servers
 process.on("disconnect", () => process.exit(1));
@@ -42,10 +55,11 @@ const host = await startHost(order.agent, order);
 const tell = (message: WorkerMessage) => process.send?.(message);
 tell({ kind: "started", serverPids: host.serverPids });
 
-const tellAndWait = async (message: WorkerMessage) => {
+const tellAndWait = async (message: WorkerMessage): Promise<Word> => {
   const heard = once(process, "message");
   tell(message);
-  await heard;
+  const [word] = (await heard) as [Word];
+  return word;
 };
 
 /** A result in full: a claim shows the results it builds on, but shortens them when there are many. */
@@ -61,7 +75,8 @@ async function writePart(taskId: string, part: string, measure: Measure): Promis
     waitMs: LOCK_WAIT_MS,
   });
   const { fencingToken } = lock;
-  await tellAndWait({ kind: "locked", taskId, part, token: fencingToken });
+  const word = await tellAndWait({ kind: "locked", taskId, part, token: fencingToken });
+  if (word === "hold on") await endAsRevoked(taskId, fencingToken);
   const parts = readParts(order.partsFile);
   if (order.pauseMs > 0) await pause(order.pauseMs);
   parts[part] = { by: order.agent, measure };
@@ -77,6 +92,44 @@ async function writePart(taskId: string, part: string, measure: Measure): Promis
   await host.comm("broadcast_message", { ...topic, ...news, idempotencyKey: `${taskId}-announced` });
   tell({ kind: "announced", part });
   await host.comm("send_message", { targetAgent: "planner", ...news, idempotencyKey: `${taskId}-reported` });
+}
+
+async function refusalOf(tool: string, calling: Promise<unknown>): Promise<Refusal> {
+  try {
+    await calling;
+    return { tool, code: "done", text: "" };
+  } catch (error) {
+    if (error instanceof Refused) return { tool, code: error.code, text: error.message };
+    throw error;
+  }
+}
+
+/** Calls, and calls again, until it is refused. */
+async function untilRefused(tool: string, call: () => Promise<unknown>): Promise<void> {
+  for (let calls = 0; calls < HOLD_CALLS_MAX; calls++) {
+    const { code } = await refusalOf(tool, call());
+    if (code !== "done") return;
+    await pause(HOLD_PAUSE_MS);
+  }
+}
+
+/** It works as long as its servers let it, then tries all that it would do next, and tells what became of that. */
+async function endAsRevoked(taskId: string, fencingToken: number): Promise<never> {
+  await Promise.all([
+    untilRefused("get_task", () => host.tasks("get_task", { taskId })),
+    untilRefused("list_locks", () => host.state("list_locks", { limit: 1 })),
+    untilRefused("list_agents", () => host.comm("list_agents", { limit: 1 })),
+  ]);
+  const news = { messageType: "result_sharing", payload: { part: "none" } };
+  const refusals = [
+    await refusalOf("set_state", host.state("set_state", { key: PARTS_WRITTEN, value: -1, lock: REPORT_LOCK, fencingToken })),
+    await refusalOf("update_task", host.tasks("update_task", { taskId, status: "done", output: sum([]) })),
+    await refusalOf("claim_next_task", host.tasks("claim_next_task", { workflowId: order.workflowId })),
+    await refusalOf("broadcast_message", host.comm("broadcast_message", { scope: "topic", name: REPORT_TOPIC, ...news })),
+  ];
+  await tellAndWait({ kind: "refused", refusals });
+  await host.close();
+  process.exit(0);
 }
 
 for (;;) {
