@@ -39,7 +39,7 @@ export class AuditTrail {
 }
 
 /** The checkpoints in a file; none when there is no such file. */
-async function copiesOf(path: string): Promise<string[]> {
+export async function copiesOf(path: string): Promise<string[]> {
   try {
     return copiesIn(await readFile(path, "utf8"));
   } catch (error) {

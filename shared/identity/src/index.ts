@@ -1,4 +1,4 @@
-export { type Call, plainCall } from "./call.ts";
+export { type Call, noticeWrites, plainCall } from "./call.ts";
 export { AGENT_ID_MAX, type Caller, checkAgentId, meantAgent, rootAgent, speakAs } from "./caller.ts";
 export type { Admission, Guard, Operation } from "./guard/guard.ts";
 export { OpenGuard, type OpenGuardOptions } from "./guard/open-guard.ts";

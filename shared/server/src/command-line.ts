@@ -1,7 +1,7 @@
 import { SwarmError } from "@mcp-swarm/core";
 import { storeCommand } from "@mcp-swarm/store/commands";
 import { Command } from "commander";
-import { readConfig } from "./config.ts";
+import { configFolder, readConfig } from "./config.ts";
 import type { Domain, ServerDefinition } from "./definition.ts";
 import type { Selection } from "./mount.ts";
 
@@ -53,6 +53,8 @@ export async function parse<D extends Domain>(
       sweepers: () => definition.sweepers?.(readConfig(process.env, process.cwd())) ?? [],
     }),
   );
+  const config = () => readConfig(process.env, process.cwd());
+  for (const own of (await definition.commands?.({ config, configFolder: configFolder() })) ?? []) command.addCommand(own);
   await command.parseAsync(args, { from: "user" });
   return serving;
 }

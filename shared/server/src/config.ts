@@ -127,6 +127,11 @@ export function dataFolder(): string {
   return envPaths("mcp-swarm", { suffix: "" }).data;
 }
 
+/** This user's folder for settings and keys. */
+export function configFolder(): string {
+  return envPaths("mcp-swarm", { suffix: "" }).config;
+}
+
 /** The git directory all worktrees of a repository have in common (gitrepository-layout(5)), found without running git. */
 export function commonGitDirectory(folder: string): string | undefined {
   for (let at = realpath(folder); ; at = dirname(at)) {

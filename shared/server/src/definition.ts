@@ -2,6 +2,7 @@ import type { Clock, Random } from "@mcp-swarm/core";
 import type { Caller, Presence, Signatures } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
 import type { Sweeper } from "@mcp-swarm/store/commands";
+import type { Command } from "commander";
 import type { Push } from "./channel.ts";
 import type { Config } from "./config.ts";
 import type { Log } from "./log.ts";
@@ -43,6 +44,14 @@ export interface Channel<D> {
   open(domain: D, caller: Caller, push: Push): Disposable;
 }
 
+/** What the commands of a server's bin are made from. */
+export interface CommandHost {
+  /** What the environment says. @throws SwarmError invalid_argument */
+  config(): Config;
+  /** This user's folder for settings and keys. */
+  readonly configFolder: string;
+}
+
 /** One MCP server as data: what `runServer` and the gateway mount. */
 export interface ServerDefinition<D extends Domain = Domain> {
   /** The short name: `task-coordination`. */
@@ -59,5 +68,7 @@ export interface ServerDefinition<D extends Domain = Domain> {
   readonly channel?: Channel<D>;
   /** What the `sweep` command removes besides expired rows. */
   readonly sweepers?: (config: Config) => readonly Sweeper[];
+  /** Commands of the bin for people, beside those that every server has. */
+  commands?(host: CommandHost): Promise<readonly Command[]>;
   open(host: Host): Promise<D>;
 }

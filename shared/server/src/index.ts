@@ -1,7 +1,7 @@
 export { ANSWER_BYTES_MAX, cut, fit, shrinkToFit } from "./answer.ts";
 export { CHANNEL_EVENT_BYTES_MAX, type ChannelEvent, type Push } from "./channel.ts";
 export { type Config, commonGitDirectory, readConfig } from "./config.ts";
-export type { Channel, Domain, Host, ServerDefinition } from "./definition.ts";
+export type { Channel, CommandHost, Domain, Host, ServerDefinition } from "./definition.ts";
 export * as fields from "./fields.ts";
 export type { Log } from "./log.ts";
 export { closeWithin, endOf, orExplain, runServer, shownStore } from "./main.ts";

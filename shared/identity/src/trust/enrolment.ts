@@ -50,17 +50,25 @@ export function parseEnrolmentToken(text: string): EnrolmentToken {
   return { key: keyPairFromSecret("Ed25519", bytes.subarray(0, KEY_BYTES)), rootKey };
 }
 
+export interface Redemption {
+  readonly store: Store;
+  readonly token: string;
+  readonly keyFile: string | ((agentId: string) => string);
+}
+
 /**
  * Makes the agent's keys and its key file, and puts the public halves into the store, proven by the token. A second redemption
- * finds the keys of the first when its key file is here, and is refused otherwise.
+ * finds the keys of the first when its key file is here, and is refused otherwise. `keyFile`: where it is to be, which may go by the
+ * agent that the token was made for.
  * @throws SwarmError invalid_argument; failed_precondition when the token has ended, was used, or is not of this swarm;
  *   already_exists when another agent's key file is in the way
  */
-export async function redeem({ store, token, keyFile }: { store: Store; token: string; keyFile: string }): Promise<AgentKeys> {
+export async function redeem({ store, token, keyFile: place }: Redemption): Promise<AgentKeys> {
   const enrolment = parseEnrolmentToken(token);
   for (let n = 0; n < TRIES_MAX; n++) {
     const jws = jwsOfRow((await store.get(BUNDLE_KEY))?.value);
     const { agentId, member } = enrolledBy(await bundleOf(jws, enrolment.rootKey), enrolment.key);
+    const keyFile = typeof place === "string" ? place : place(agentId);
     const row = await store.get(memberKey(agentId));
     const inForce = (await proveKeys(agentId, member, certificatesOf(row?.value))).chain.at(-1);
     if (inForce) return await redeemedBefore(keyFile, kidOf(inForce.sign));

@@ -1,0 +1,63 @@
+import { SwarmError } from "@mcp-swarm/core";
+import { defaultPolicies } from "@mcp-swarm/identity/policy";
+import { BUNDLE_KEY, generateKeyPair, type KeyPair, readRootKeyFile, writeRootKeyFile } from "@mcp-swarm/identity/trust";
+import { Command } from "commander";
+import { type CommandHost, type Places, withRoot, withStore } from "./swarm.ts";
+import { answer, askHidden, note } from "./terminal.ts";
+
+export function initCommand(host: CommandHost): Command {
+  return new Command("init")
+    .description("Secure this swarm: makes its root key, and the first signed bundle with the roles admin, worker and observer")
+    .option("--passphrase", "Keep the root key under a passphrase, which is asked for")
+    .action(async ({ passphrase }: { passphrase?: boolean }) => {
+      const root = await withStore(
+        host,
+        async (store, places) => {
+          if (await store.get(BUNDLE_KEY)) throw securedAlready();
+          return await makeRoot(places, passphrase ?? false);
+        },
+        { made: true },
+      );
+      await withRoot(
+        host,
+        async (keeper) => {
+          await keeper.root.init(defaultPolicies());
+          await keeper.write({ operation: "policy:write", resource: "policy/*", details: "init" });
+          const { location, rootKeyFile } = keeper.places;
+          answer(`This swarm is secured: ${location}\n`);
+          answer(`root key file    ${rootKeyFile}`);
+          answer(`root public key  ${root.publicKey}`);
+        },
+        { made: true, root },
+      );
+      note("\nKeep the root key file, and a copy in a safe place: whoever has it decides who is a member and what is permitted.");
+      note("From now on every server needs the key of an agent. Next, for each agent on this machine:");
+      note("  mcp-swarm-security enroll <agent> --here");
+    });
+}
+
+/** The root key's file may be there from an init that was interrupted, or of a store that was lost: then it goes on with that. */
+async function makeRoot({ rootKeyFile }: Places, sealed: boolean): Promise<KeyPair> {
+  try {
+    return await readRootKeyFile(rootKeyFile, () => askHidden("Passphrase of the root key that is there already: "));
+  } catch (error) {
+    if (!(error instanceof SwarmError) || error.code !== "not_found") throw error;
+  }
+  const root = generateKeyPair("Ed25519");
+  await writeRootKeyFile(rootKeyFile, root, sealed ? await newPassphrase() : undefined);
+  return root;
+}
+
+async function newPassphrase(): Promise<string> {
+  const passphrase = await askHidden("New passphrase for the root key (12 characters or more): ");
+  if (process.stdin.isTTY && (await askHidden("The same again: ")) !== passphrase) {
+    throw new SwarmError("invalid_argument", "The two passphrases are not the same.", { hint: "Nothing was made. Try again." });
+  }
+  return passphrase;
+}
+
+function securedAlready(): SwarmError {
+  return new SwarmError("already_exists", "This swarm is secured already.", {
+    hint: "Enrol agents with `mcp-swarm-security enroll <agent>`; `mcp-swarm-security members` shows those there are.",
+  });
+}
