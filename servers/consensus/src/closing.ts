@@ -3,7 +3,7 @@
  * then, from rows that no longer change, the result. Whoever dies in between leaves it to the next.
  */
 import { type Attempt, waitFor } from "@mcp-swarm/coordination";
-import { assert, type Clock, SwarmError } from "@mcp-swarm/core";
+import { assert, type Clock } from "@mcp-swarm/core";
 import type { Store, Transaction } from "@mcp-swarm/store";
 import type { BallotRow } from "./ballot-record.ts";
 import { hashOf } from "./canonical.ts";
@@ -67,6 +67,7 @@ export class Closing {
   /** Where the vote is, once all that is due has been written. */
   async settle(store: Store, vote: Vote): Promise<Standing> {
     const { record } = vote;
+    let standing: Standing | undefined;
     for (let step = 0; step < STEPS_MAX; step++) {
       const [[stateRow, resultRow], now] = await Promise.all([
         store.getMany([stateKey(record.id), resultKey(record.id)]),
@@ -75,17 +76,17 @@ export class Closing {
       if (now >= record.keptUntil) throw noSuchVote(record.id);
       const state = stateRow?.value as VoteState | undefined;
       const result = resultRow?.value as ResultRecord | undefined;
-      if (result || state?.phase === "cancelled") return { state, result, now };
+      standing = { state, result, now };
+      if (isOver(standing)) return standing;
       if (state?.phase === "closed") await this.#count(store, vote, state);
       else if (statusAt(record, state, now).overdue) await this.#end(store, vote, "deadline");
-      else return { state, result, now };
+      else return standing;
     }
-    throw new SwarmError("unavailable", "The vote's end could not be written.", { hint: "Ask again." });
+    assert(standing, "there is at least one step");
+    return standing; // the time of a transaction may still lie before the deadline
   }
 
-  /**
-   * After a ballot, a recusal or a reveal: ends the vote when nothing that may come can change its outcome.
-   */
+  /** After a ballot, a recusal or a reveal: ends the vote when nothing that may come can change its outcome. */
   async follow(store: Store, vote: Vote, counted: Counted): Promise<void> {
     if (await this.#mayBeOver(store, vote, counted)) await this.look(store, vote);
   }
@@ -93,10 +94,11 @@ export class Closing {
   /** Ends the vote when it is decided, or everybody has committed or revealed. */
   async look(store: Store, vote: Vote): Promise<void> {
     const { record } = vote;
-    if (record.settings.revisable) return;
     const [stateRow, changeRow] = await store.getMany([stateKey(record.id), changeKey(record.id)]);
     const state = stateRow?.value as VoteState | undefined;
-    if (state && state.phase !== "revealing") return;
+    const takesNone = state && state.phase !== "revealing";
+    const mayChange = !state && record.settings.revisable;
+    if (takesNone || mayChange) return;
     const changes = changesIn(changeRow);
     const rows = await readBallots(store, record.id);
     const because = record.settings.sealed ? sealedEnd(vote, rows, state) : await this.#decision(vote, rows);

@@ -37,9 +37,10 @@ export function resultPayload(record: Pick<VoteRecord, "id" | "hash">, resultHas
 const asText = (payload: JsonObject, names: readonly string[]): string =>
   canonicalJson(Object.fromEntries(names.map((name) => [name, payload[name]])));
 
+const OF_VOTE = ["voteId", "proposalHash", "voter"];
 /** The members that say something; a signature that leaves one out, or says more of them, signs another ballot. */
 const MEMBERS = [
-  ...["voteId", "proposalHash", "voter", "vote", "ranking", "scores", "confidence", "modelFamily", "rationaleHash"],
+  ...[...OF_VOTE, "vote", "ranking", "scores", "confidence", "modelFamily", "rationaleHash"],
   ...["commitment", "to", "resultHash"],
 ];
 
@@ -97,11 +98,28 @@ export class Signing {
 
   /** The same of the past: a key that was in force once will do, and a signature that is wrong proves nothing. @throws SwarmError unavailable */
   async proves(type: SignedType, signer: string, payload: JsonObject, jws: string): Promise<boolean> {
+    return (await this.#said(type, signer, jws)) === asText(payload, MEMBERS);
+  }
+
+  /** Whether the voter signed two different ballots, or two commitments, in this vote. @throws SwarmError unavailable */
+  async provesTwo({ record, voter }: Signable, [first, second]: readonly [string, string]): Promise<boolean> {
+    const ofVote = asText({ voteId: record.id, proposalHash: record.hash, voter }, OF_VOTE);
+    for (const type of ["ballot", "commitment"] as const) {
+      const said = await Promise.all([first, second].map((jws) => this.#said(type, voter, jws)));
+      const [one, other] = said;
+      if (one === undefined || other === undefined || one === other) continue;
+      return said.every((text) => text !== undefined && asText(JSON.parse(text) as JsonObject, OF_VOTE) === ofVote);
+    }
+    return false;
+  }
+
+  /** What the signer said, in the form in which it is compared; undefined when it did not sign this. */
+  async #said(type: SignedType, signer: string, jws: string): Promise<string | undefined> {
     try {
       const signed = await this.#signatures?.verify(type, jws, { whenever: true });
-      return signed?.agentId === signer && asText(signed.payload, MEMBERS) === asText(payload, MEMBERS);
+      return signed?.agentId === signer ? asText(signed.payload, MEMBERS) : undefined;
     } catch (error) {
-      if (error instanceof SwarmError && error.code === "unauthenticated") return false;
+      if (error instanceof SwarmError && error.code === "unauthenticated") return undefined;
       throw error;
     }
   }

@@ -1,4 +1,5 @@
 /** From the rows of a vote to what its rule counts. Pure but for the checking of signatures. */
+import { SwarmError } from "@mcp-swarm/core";
 import type { Ballot, BallotRow } from "./ballot-record.ts";
 import { hashOf } from "./canonical.ts";
 import { type Named, named, type Outcome } from "./result-record.ts";
@@ -20,7 +21,9 @@ export function electorateOf(
   { record, roll }: { record: Pick<VoteRecord, "settings">; roll: readonly Voter[] },
   rows: readonly BallotRow[],
 ): Map<string, number> {
-  const recused = new Set(rows.filter((row) => row.recused).map(({ voter }) => voter));
+  // the size of a byzantine vote is fixed
+  const leaves = record.settings.algorithm !== "byzantine";
+  const recused = new Set(rows.filter((row) => leaves && row.recused).map(({ voter }) => voter));
   const weighs = record.settings.algorithm === "weighted";
   return new Map(roll.filter(({ name }) => !recused.has(name)).map(({ name, weight }) => [name, weighs ? weight : 1]));
 }
@@ -30,8 +33,9 @@ export function tallyBallot(voter: string, { choice: { vote, ...choice } }: Pick
 }
 
 /** The ballots that are in; a voter of two different signed ones is there as such. */
-function ballotsIn(rows: readonly BallotRow[]): TallyBallot[] {
+function ballotsIn(rows: readonly BallotRow[], eligible: ReadonlyMap<string, number>): TallyBallot[] {
   return rows.flatMap(({ voter, ballot, commitment, equivocation }): TallyBallot[] => {
+    if (!eligible.has(voter)) return [];
     if (equivocation) return [{ voter, equivocated: true }];
     if (ballot) return [tallyBallot(voter, ballot)];
     return commitment ? [{ voter, choice: ABSTAIN }] : []; // sealed and never opened
@@ -46,7 +50,7 @@ export function decidedBy(vote: Vote, rows: readonly BallotRow[]): Tally | undef
   const { settings } = vote.record;
   const eligible = electorateOf(vote, rows);
   if (eligible.size === 0) return undefined;
-  return ruleFor(vote.record).decided(tallySettings(settings), { eligible }, ballotsIn(rows));
+  return ruleFor(vote.record).decided(tallySettings(settings), { eligible }, ballotsIn(rows, eligible));
 }
 
 /** Counts the frozen rows of a vote. */
@@ -59,7 +63,7 @@ export async function outcomeOf(vote: Vote, rows: readonly BallotRow[], state: V
   const voted = new Set(valid.filter(hasVoted).map(nameOf));
   const delegations = new Map(valid.flatMap(({ voter, delegated }) => (delegated ? [[voter, delegated.to]] : [])));
   const { electorate, carried, abstaining } = resolveDelegations(delegations, own, voted, record.settings.delegation);
-  const ballots = [...ballotsIn(valid), ...abstaining.map((voter) => ({ voter, choice: ABSTAIN }))];
+  const ballots = [...ballotsIn(valid, own.eligible), ...abstaining.map((voter) => ({ voter, choice: ABSTAIN }))];
   const spoken = new Set([...voted, ...carried.keys(), ...abstaining]);
   return {
     ...{ voteId, proposalHash },
@@ -103,13 +107,14 @@ async function invalidVoters(vote: Vote, rows: readonly BallotRow[], signing: Si
 
 async function isValid({ record }: Vote, row: BallotRow, signing: Signing): Promise<boolean> {
   const { voter, ballot, commitment, delegated, equivocation } = row;
-  if (equivocation) return true; // it is out all the same
+  if (ballot && !isCountable(record, voter, ballot)) return false;
   if (ballot && commitment) {
     const sealed = { voteId: record.id, voter, choice: ballot.choice };
     if (commitment.nonce === undefined || commitmentOf(sealed, commitment.nonce) !== commitment.hash) return false;
   }
   if (!signing.secured) return true;
   const of = { record, voter };
+  if (equivocation) return signing.provesTwo(of, equivocation.signatures);
   const must = record.settings.algorithm === "byzantine" && !record.settings.trustNames;
   const checks: Promise<boolean>[] = [];
   const check = (type: "ballot" | "commitment" | "delegation", payload: ReturnType<typeof ballotPayload>, signature?: string) => {
@@ -120,6 +125,17 @@ async function isValid({ record }: Vote, row: BallotRow, signing: Signing): Prom
   else if (ballot) check("ballot", ballotPayload(of, ballot.choice, ballot.rationale), ballot.signature);
   if (delegated && !ballot && !commitment) check("delegation", delegationPayload(of, delegated.to), delegated.signature);
   return (await Promise.all(checks)).every((good) => good);
+}
+
+/** Whether the vote's method can count it: of rows that no server wrote nobody knows. */
+function isCountable({ settings }: VoteRecord, voter: string, ballot: Ballot): boolean {
+  try {
+    ruleFor({ settings }).checkBallot(tallySettings(settings), tallyBallot(voter, ballot));
+    return true;
+  } catch (error) {
+    if (error instanceof SwarmError && error.code === "invalid_argument") return false;
+    throw error;
+  }
 }
 
 const hasVoted = ({ ballot, commitment, equivocation }: BallotRow): boolean =>

@@ -105,13 +105,19 @@ export function writeBallot(tx: Transaction, record: VoteRecord, row: BallotRow)
   tx.put(ballotKey(record.id, row.voter), row, untilForgotten(record, tx.now));
 }
 
-/** All rows of a vote in order of their keys, page by page: of a vote that still runs, each page is of its own moment. */
+/**
+ * All rows of a vote in order of their keys, page by page: of a vote that still runs, each page is of its own moment. A row that does not
+ * stand where its voter's belongs is none: a copy does not make a second ballot.
+ */
 export async function readBallots(store: Pick<Store, "scan">, id: string): Promise<BallotRow[]> {
   const rows: BallotRow[] = [];
   let after: string | undefined;
   for (;;) {
     const page = await store.scan(prefixRange(ballotPrefix(id), SCAN_LIMIT_MAX, after === undefined ? {} : { after }));
-    for (const { value } of page) rows.push(value as BallotRow);
+    for (const { key, value } of page) {
+      const row = value as BallotRow;
+      if (key === ballotKey(id, row.voter)) rows.push(row);
+    }
     after = page.at(-1)?.key;
     if (page.length < SCAN_LIMIT_MAX) return rows;
   }

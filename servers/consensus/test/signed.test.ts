@@ -215,3 +215,39 @@ test("sealed byzantine ballots are signed commitments; two different ones are eq
     invalid: { count: 0 },
   });
 });
+
+test("rows that somebody wrote past the servers make no second ballot, no voter, no recusal and no liar", async () => {
+  verifies("VOTE-06", "VOTE-13");
+  const { all, voteId, store, keys, clock, record } = await begin(5);
+  const [a, b, c, d] = all as [Process, Process, Process, Process];
+  for (const one of [a, b]) await one.casting.cast(one.call, { voteId, vote: "yes" });
+  const put = (key: string, row: Record<string, unknown>) => store.transact((tx) => tx.put(ballotKey(voteId, key), row as never));
+  const copied = (await store.get(ballotKey(voteId, "agent-00000")))?.value as Record<string, unknown>;
+  await put("copy", copied); // a good ballot once more, elsewhere
+  await put("stranger", { voter: "stranger", ballot: { choice: { vote: "yes" }, at: 1 } });
+  await put("agent-00002", { voter: "agent-00002", recused: { reason: "r", at: 1 } });
+  const same = keys.signed("agent-00003", "ballot", ballotPayload({ record, voter: "agent-00003" }, { vote: "yes" }, undefined));
+  await put("agent-00003", { voter: "agent-00003", equivocation: { signatures: [same, same], at: 1 } });
+  await put("agent-00004", { voter: "agent-00004", ballot: { choice: { vote: "maybe" }, at: 1, signature: same } });
+  for (const one of [c, d]) await code(one.casting.cast(one.call, { voteId, vote: "yes" }));
+  await clock.advance(MINUTE);
+  const { result } = await a.results.get(a.call, { voteId });
+  expect(result?.outcome).toMatchObject({
+    ...{ tally: { outcome: "no_consensus", counts: { yes: 2, no: 0 }, turnout: { eligible: 5 } }, equivocated: { count: 0 } },
+    invalid: { names: ["agent-00003", "agent-00004", "stranger"] },
+  });
+});
+
+test("a proof of equivocation from another vote is none", async () => {
+  verifies("VOTE-06");
+  const { voteId, store, keys, clock, record, all } = await begin(4);
+  const [a] = all as [Process];
+  const voter = "agent-00001";
+  const said = (of: { id: string; hash: string }, vote: string) =>
+    keys.signed(voter, "ballot", ballotPayload({ record: of, voter }, { vote }, undefined));
+  const signatures = [said(record, "yes"), said({ ...record, id: "vote-other" }, "no")];
+  await store.transact((tx) => tx.put(ballotKey(voteId, voter), { voter, equivocation: { signatures, at: tx.now } }));
+  await clock.advance(MINUTE);
+  const { result } = await a.results.get(a.call, { voteId });
+  expect(result?.outcome).toMatchObject({ equivocated: { count: 0 }, invalid: { names: [voter] } });
+});
