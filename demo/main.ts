@@ -55,10 +55,6 @@ function whole(min: number, max: number) {
   };
 }
 
-const files = await sourceFiles(folder);
-if (files.length === 0 || files.length > FILES_MAX) {
-  program.error(`${folder} has ${files.length} source files; the demo takes 1 to ${FILES_MAX}. Name another folder.`);
-}
 if (options.secure && options.store !== undefined) {
   program.error(
     "With --secure the store is a temporary one: the keys are thrown away at the end, and nobody could use it again.",
@@ -66,7 +62,12 @@ if (options.secure && options.store !== undefined) {
 }
 const losses: readonly How[] = [...(options.kill ? ["killed" as const] : []), ...(options.secure ? ["revoked" as const] : [])];
 if (options.workers <= losses.length) program.error(`Somebody must finish the job: give at least ${losses.length + 1} workers.`);
+const files = await sourceFiles(folder);
+if (files.length === 0 || files.length > FILES_MAX) {
+  program.error(`${folder} has ${files.length} source files; the demo takes 1 to ${FILES_MAX}. Name another folder.`);
+}
 const temporary = mkdtempSync(join(tmpdir(), "mcp-swarm-demo-"));
+process.once("exit", () => rmSync(temporary, { recursive: true, force: true }));
 const open: Swarm = { store: options.store ?? `sqlite:${join(temporary, "swarm.db")}`, leaseMs: LEASE_MS };
 const plan = planJob(files);
 const parts = plan.filter(({ parameters }) => parameters.part !== undefined).length;
@@ -202,7 +203,6 @@ const out = resolve(process.env.INIT_CWD ?? ".", options.out);
 writeFileSync(out, text);
 console.log(`The report is in ${out}`);
 
-rmSync(temporary, { recursive: true, force: true });
 const problems = problemsOf(outcome);
 if (problems.length > 0) {
   console.error(`\nNot as it should be: ${problems.join("; ")}.`);

@@ -217,5 +217,5 @@ ${log}
 }
 
 function relative(afterMs: number): string {
-  return `${number(Math.abs(afterMs))} ms ${afterMs < 0 ? "before" : "after"}`;
+  return `${number(Math.abs(afterMs))} ms ${afterMs <= 0 ? "before" : "after"}`;
 }
