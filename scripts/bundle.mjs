@@ -19,6 +19,7 @@ if (!fits) {
   process.stderr.write(\`This server needs Node ${engines}; this is \${process.version}. Install a newer Node, or run it as: npx -p node@24 -p <package> <command>.\\n\`);
   process.exit(1);
 }
+process.report.excludeEnv = true; // SWARM_STORE may hold a password, and a crash report is sent to others
 nodeModule.enableCompileCache();
 await import("./app.js");
 `;

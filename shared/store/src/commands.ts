@@ -6,6 +6,7 @@ import { type Entry, SCAN_LIMIT_MAX, type Snapshot, type Store } from "./contrac
 import { FORMAT_KEY, refuseNewerFormat } from "./format.ts";
 import { NAMESPACE, splitKey } from "./keys.ts";
 import { openStore, sqlitePath } from "./open.ts";
+import { shownPostgresUrl } from "./postgres-url.ts";
 import { checksum, decodeValue, encodeValue } from "./row.ts";
 import { isBusy, isDamage, sqliteError } from "./sqlite-errors.ts";
 import { FORMAT, inUse, makePrivate, Presence, withLockRetry } from "./sqlite-file.ts";
@@ -42,19 +43,11 @@ export function where(url: string): Place {
     const sizes = [path, `${path}-wal`].map((file) => statSync(file, { throwIfNoEntry: false })?.size ?? 0);
     return { engine: "sqlite", location: `sqlite:${path}`, exists: existsSync(path), bytes: sizes.reduce((a, b) => a + b) };
   }
-  if (/^postgres(ql)?:/.test(url)) return { engine: "postgres", location: withoutPassword(url) };
+  if (/^postgres(ql)?:/.test(url)) return { engine: "postgres", location: shownPostgresUrl(url) };
   if (url === "memory:") return { engine: "memory", location: url };
   throw new SwarmError("invalid_argument", "The store's URL begins with no scheme that is known.", {
     hint: "Write sqlite:<path>, postgres://… or memory:.",
   });
-}
-
-function withoutPassword(url: string): string {
-  if (!URL.canParse(url)) throw new SwarmError("invalid_argument", "The PostgreSQL URL cannot be read.");
-  const parsed = new URL(url);
-  if (parsed.password !== "") parsed.password = "***";
-  if (parsed.searchParams.has("password")) parsed.searchParams.set("password", "***");
-  return parsed.href;
 }
 
 // ── check ──
