@@ -218,7 +218,7 @@ export async function settled<T>(admission: Admission, run: () => Promise<T>): P
   try {
     result = await run();
   } catch (error) {
-    await admission.settle(error);
+    await admission.settle(error instanceof SamplePending ? undefined : error); // that is made again with an answer, and no failure
     throw error;
   }
   await admission.settle();

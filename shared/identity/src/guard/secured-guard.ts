@@ -158,7 +158,7 @@ export class SecuredGuard implements Guard {
           await audit.note(this.#event(caller, operation, "deny", failure));
         } else {
           // it was permitted; the reason says what became of it
-          await audit.note({ ...permit, reason: failure instanceof SwarmError ? failure.code : "failed" });
+          await audit.note({ ...permit, reason: outcomeOf(failure) });
         }
       },
     };
@@ -328,6 +328,11 @@ export class SecuredGuard implements Guard {
       policyIds,
     );
   }
+}
+
+function outcomeOf(failure: unknown): string {
+  if (failure instanceof SwarmError) return failure.code;
+  return failure instanceof Error && failure.name === "AbortError" ? "cancelled" : "failed";
 }
 
 function endOf(call: InFlight): AbortSignal {
