@@ -15,6 +15,7 @@ import type { ToolCall } from "./proofs/proof.ts";
 /** A call that needs the store. */
 const READS: Record<string, string> = {
   "agent-comm": "list_agents",
+  consensus: "list_active_votes",
   "shared-state": "list_state",
   "task-coordination": "get_all_tasks",
 };
@@ -28,6 +29,10 @@ const FILLS: Record<string, { write: (n: number) => ToolCall; read: (n: number) 
       { targetAgent: "reader", messageType: "note", payload: LONG, correlationId: `t${n}`, mailbox: true },
     ],
     read: (n) => ["get_thread", { correlationId: `t${n}` }],
+  },
+  consensus: {
+    write: (n) => ["initiate_vote", { proposal: LONG.slice(0, 8_000), participants: [`filler/c${n}`], timeoutMs: 3_600_000 }],
+    read: (n) => ["list_active_votes", { agentId: `c${n}`, mine: true }],
   },
   "shared-state": {
     write: (n) => ["set_state", { key: `t${n}`, value: LONG }],
@@ -218,6 +223,7 @@ describe.each(SERVERS)("the bin of %s", (server) => {
     using folder = temporaryFolder();
     await using host = await Host.start({
       server,
+      agent: "filler",
       store: folder.store,
       prefix: [...on("full disk", folder.path), binOf(server)],
     });
