@@ -151,7 +151,8 @@ export class MountedServer<D extends Domain = Domain> {
   /** Runs a tool. What the tool throws comes back as a result that the model reads; an unknown tool is a protocol error. */
   async call({ name, arguments: args }: CalledTool, origin: Origin): Promise<CallToolResult> {
     const tool = this.#tools.get(name);
-    if (!tool) throw new ProtocolError(ProtocolErrorCode.InvalidParams, `Unknown tool: ${name.slice(0, 64)}`);
+    // the name is whatever was sent
+    if (!tool) throw new ProtocolError(ProtocolErrorCode.InvalidParams, "Unknown tool: tools/list names those there are.");
     try {
       return await this.#run(tool, args, origin);
     } catch (error) {
