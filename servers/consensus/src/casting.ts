@@ -4,7 +4,7 @@ import { type Call, speakAs } from "@mcp-swarm/identity";
 import type { Transaction } from "@mcp-swarm/store";
 import { type Ballot, type BallotRow, type Choice, type Commitment, isSettled, REVISIONS_KEPT_MAX } from "./ballot-record.ts";
 import { canonicalJson } from "./canonical.ts";
-import type { Closing } from "./closing.ts";
+import type { Closing, Counted } from "./closing.ts";
 import { commitmentOf, type Nonces, Safe } from "./sealing.ts";
 import { ballotPayload, commitmentPayload, delegationPayload, type SignedType, type Signing } from "./signing.ts";
 import { ruleFor, tallyBallot } from "./tallying.ts";
@@ -17,6 +17,7 @@ import {
   readBallot,
   readState,
   SMALL_VOTE_MAX,
+  shardOf,
   stateKey,
   type Vote,
   writeBallot,
@@ -86,8 +87,6 @@ export interface CastingOptions {
   closing: Closing;
   signing: Signing;
   nonces: Nonces;
-  /** Which part of the counts of large votes this process counts in: 0 to COUNT_SHARDS - 1. */
-  shard: number;
   /** Told when the end of a vote could not be written after a ballot was: the next to look writes it. */
   onError: (error: unknown) => void;
 }
@@ -178,7 +177,7 @@ export class Casting {
           ...maybe(signature),
         };
         writeBallot(tx, record, { ...row, ballot, commitment: { ...row.commitment, nonce: opening.nonce } });
-        const nth = countOne(tx, record, this.#options.shard, "revealed");
+        const nth = countOne(tx, record, voter, "revealed");
         return {
           voteId: record.id,
           voter,
@@ -191,7 +190,7 @@ export class Casting {
       { prefetch: { keys: this.#keys(vote, voter) } },
     );
     if (hash !== undefined) this.#safe.forget(hash);
-    await this.#follow(call, vote, nth);
+    await this.#follow(call, vote, { shard: shardOf(voter), nth });
     return outcome;
   }
 
@@ -247,12 +246,12 @@ export class Casting {
         const { delegated: _, ...rest } = row;
         writeBallot(tx, record, { ...rest, recused: { reason: input.reason, at: tx.now } });
         noteChange(tx, record);
-        const nth = countOne(tx, record, this.#options.shard, "settled");
+        const nth = countOne(tx, record, voter, "settled");
         return { voteId: record.id, voter, at: tx.now, nth };
       },
       { prefetch: { keys: this.#keys(vote, voter) } },
     );
-    await this.#follow(call, vote, nth);
+    await this.#follow(call, vote, { shard: shardOf(voter), nth });
     return outcome;
   }
 
@@ -327,11 +326,11 @@ export class Casting {
           return { ...answer, recorded: "equivocation" };
         }
         writeBallot(tx, record, { ...rest, ...made });
-        return { ...answer, recorded, nth: countOne(tx, record, this.#options.shard, "settled") };
+        return { ...answer, recorded, nth: countOne(tx, record, voter, "settled") };
       },
       { prefetch: { keys: this.#keys(vote, voter) } },
     );
-    await this.#follow(call, vote, nth);
+    await this.#follow(call, vote, { shard: shardOf(voter), nth });
     return outcome;
   }
 
@@ -360,14 +359,14 @@ export class Casting {
   }
 
   #keys({ record }: Vote, voter: string): string[] {
-    const counted = record.participants > SMALL_VOTE_MAX ? [countKey(record.id, this.#options.shard)] : [];
+    const counted = record.participants > SMALL_VOTE_MAX ? [countKey(record.id, shardOf(voter))] : [];
     return [stateKey(record.id), ballotKey(record.id, voter), ...counted];
   }
 
   /** The ballot is in, whatever becomes of this. */
-  async #follow(call: Call, vote: Vote, nth: number): Promise<void> {
-    const { closing, shard, onError } = this.#options;
-    await closing.follow(call.store, vote, { shard, nth }).catch(onError);
+  async #follow(call: Call, vote: Vote, counted: Counted): Promise<void> {
+    const { closing, onError } = this.#options;
+    await closing.follow(call.store, vote, counted).catch(onError);
   }
 }
 

@@ -10,7 +10,6 @@ import { Results } from "./results.ts";
 import { freshNonce } from "./sealing.ts";
 import { Signing } from "./signing.ts";
 import { VoteBook } from "./vote-book.ts";
-import { COUNT_SHARDS } from "./vote-layer.ts";
 import { Votes } from "./votes.ts";
 
 export interface ConsensusServer extends Domain {
@@ -45,7 +44,6 @@ export async function openConsensusServer({
   const casting = new Casting({
     ...{ book, closing, signing },
     nonces: freshNonce,
-    shard: random.integer(COUNT_SHARDS),
     onError: (error) => log.warn({ err: error }, "A ballot is in, but whether it ends the vote is for the next to find out"),
   });
   maintenance.add(dueVotesJob(store, book, closing));

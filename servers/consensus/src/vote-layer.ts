@@ -14,6 +14,7 @@
  * | `vote-mine/<agent>/<closesAt>/<id>` | {id, refs} | the same for each participant, where they are few |
  * | `vote-ended/<endedAt>/<id>` | {id, refs} | votes with a result, and cancelled ones |
  */
+import { createHash } from "node:crypto";
 import { DueIndex } from "@mcp-swarm/coordination";
 import type { JsonObject } from "@mcp-swarm/core";
 import { type Entry, ordered, prefixRange, SCAN_LIMIT_MAX, type Store, segment, type Transaction } from "@mcp-swarm/store";
@@ -126,13 +127,15 @@ export async function readBallots(store: Pick<Store, "scan">, id: string): Promi
 /** Of a large vote. `settled`: participants who have voted, committed or recused themselves. `revealed`: commitments that are open. */
 export type Counts = { readonly settled: number; readonly revealed: number };
 
-/**
- * Notes that one more participant of a large vote has settled, or revealed; `shard` is the part that this process counts in. Answers how
- * many there are in this part now; 0 in a small vote.
- */
-export function countOne(tx: Transaction, record: VoteRecord, shard: number, what: keyof Counts): number {
+/** The part of the counts that a participant is counted in: those who vote at once seldom share one, whatever process they vote through. */
+export function shardOf(voter: string): number {
+  return (createHash("sha256").update(voter).digest()[0] ?? 0) % COUNT_SHARDS;
+}
+
+/** Notes that a participant of a large vote has settled, or revealed. Answers how many there are in its part now; 0 in a small vote. */
+export function countOne(tx: Transaction, record: VoteRecord, voter: string, what: keyof Counts): number {
   if (record.participants <= SMALL_VOTE_MAX) return 0;
-  const key = countKey(record.id, shard);
+  const key = countKey(record.id, shardOf(voter));
   const before = (tx.get(key)?.value as Counts | undefined) ?? { settled: 0, revealed: 0 };
   const after: Counts = { ...before, [what]: before[what] + 1 };
   tx.put(key, after, untilForgotten(record, tx.now));

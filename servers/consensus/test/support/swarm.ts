@@ -100,7 +100,7 @@ export function swarm({ secured = false }: { secured?: boolean } = {}): Swarm {
         call: plainCall(through, caller),
         once: (key) => onceCall({ store: through, caller }, { key, fingerprint: key }),
         votes: new Votes({ book, closing, signing, notices, random, retentionDays: RETENTION_DAYS }),
-        casting: new Casting({ book, closing, signing, nonces: freshNonce, shard: started % 64, onError }),
+        casting: new Casting({ book, closing, signing, nonces: freshNonce, onError }),
         results: new Results({ book, closing, signing }),
         work: () => job.run(),
       };
