@@ -1,5 +1,7 @@
 /** What the definitions of the tools cost a model that loads them: characters a tool, and tokens a toolset. */
 import { definition as comm } from "@mcp-swarm/agent-comm";
+import { definition as votes } from "@mcp-swarm/consensus";
+import { definition as security } from "@mcp-swarm/security";
 import { definition as state } from "@mcp-swarm/shared-state";
 import { definition as tasks } from "@mcp-swarm/task-coordination";
 import { encode } from "gpt-tokenizer";
@@ -13,19 +15,21 @@ interface Definition {
   toolsets: Readonly<Record<string, string>>;
   tools: readonly { name: string; toolset: string }[];
 }
-const DEFINITIONS: Readonly<Record<ServerName, Definition>> = {
+const DEFINITIONS: Readonly<Record<ServerName | "security", Definition>> = {
   "task-coordination": tasks,
   "agent-comm": comm,
   "shared-state": state,
+  consensus: votes,
+  security,
 };
 
 export async function definitions(): Promise<Row[]> {
   const rows: Row[] = [];
-  for (const server of SERVER_NAMES) rows.push(...(await definitionsOf(server)));
+  for (const server of [...SERVER_NAMES, "security" as const]) rows.push(...(await definitionsOf(server)));
   return rows;
 }
 
-async function definitionsOf(server: ServerName): Promise<Row[]> {
+async function definitionsOf(server: ServerName | "security"): Promise<Row[]> {
   const host = new LineClient(swarmServer(server, { store: "memory:", durability: "full", agent: "agent-1" }));
   try {
     await host.open();

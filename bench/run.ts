@@ -5,6 +5,7 @@
 import { writeFileSync } from "node:fs";
 import { cpus, release, totalmem, type } from "node:os";
 import { join } from "node:path";
+import { casting } from "./casting.ts";
 import { decision } from "./decision.ts";
 import { definitions } from "./definitions.ts";
 import { fullInbox } from "./full-inbox.ts";
@@ -45,6 +46,7 @@ const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   "million-keys": { title: "A million keys", run: millionKeys },
   "lock-hand-over": { title: "Locks", run: lockHandOver },
   tally: { title: "Counting a large vote", run: tally },
+  casting: { title: "Very many processes vote at once", run: casting },
   decision: { title: "Deciding what an agent may do", run: decision },
   tokens: { title: "Tokens and sealed messages", run: tokens },
 };

@@ -38,11 +38,15 @@ export interface Mount {
   agent: string;
 }
 
-export const SERVER_NAMES = ["task-coordination", "agent-comm", "shared-state"] as const;
+export const SERVER_NAMES = ["task-coordination", "agent-comm", "shared-state", "consensus"] as const;
 export type ServerName = (typeof SERVER_NAMES)[number];
 
-/** One of our servers, for one agent. */
-export function swarmServer(name: ServerName, { store, durability, agent }: Mount, env: Record<string, string> = {}): Launch {
+/** One of our servers, for one agent, whom in a secured swarm a key in `env` must prove. */
+export function swarmServer(
+  name: ServerName | "security",
+  { store, durability, agent }: Mount,
+  env: Record<string, string> = {},
+): Launch {
   const bin = join(ROOT, "servers", name, "dist", "main.js");
   if (!existsSync(bin)) throw new Error("The servers are not built: npm run build");
   return {
