@@ -181,18 +181,22 @@ describe.each(ENGINES)("in a secured swarm on $name", { concurrent: true }, ({ m
     await eventually("a fresh one is let in again", async () => codeOf(await fresh.try("get_all_tasks")) === "permitted");
   });
 
-  test("a call that waits is ended by a revocation", async () => {
+  test("calls that wait are ended by a revocation, and by a policy that forbids them", async () => {
     verifies("SEC-08", "CORE-10");
     using meeting = await meet();
     await using swarm = await SecuredSwarm.secure(meeting);
-    await swarm.enroll("worker-1");
-    await swarm.enroll("worker-2");
+    for (const agentId of ["worker-1", "worker-2", "worker-3"]) await swarm.enroll(agentId);
     await using other = await swarm.host("worker-2");
-    await using host = await swarm.host("worker-1");
-    const waiting = host.try("claim_next_task", { waitMs: WAIT_MS });
-    await host.call("get_all_tasks"); // the waiting call is in the server's hands
+    await using revoked = await swarm.host("worker-1");
+    await using forbidden = await swarm.host("worker-3");
+    const waiting = [revoked, forbidden].map((host) => host.try("claim_next_task", { waitMs: WAIT_MS }));
+    for (const host of [revoked, forbidden]) await host.call("get_all_tasks"); // the waiting calls are in the servers' hands
+    const startedAt = await swarm.store.now();
+    await swarm.admin.setPolicy({ id: "stop", effect: "forbid", agents: ["worker-3"], operations: ["task:claim"] });
     await swarm.admin.revoke("worker-1");
-    expect(codeOf(await waiting)).toBe("permission_denied");
+    expect((await Promise.all(waiting)).map(codeOf)).toEqual(["permission_denied", "permission_denied"]);
+    expect((await swarm.store.now()) - startedAt).toBeLessThan(WAIT_MS / 2); // ended, and not over
+    expect(codeOf(await forbidden.try("get_all_tasks"))).toBe("permitted");
     await other.call("add_task", { id: "a", description: "Work" });
     expect(await other.call("claim_task", { taskId: "a" })).toMatchObject({ caller: { agentId: "worker-2" } });
   });
