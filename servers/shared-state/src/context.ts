@@ -1,7 +1,7 @@
 /** What an agent must know about a task, a workflow, some values or a conversation, within a budget of tokens. */
 import type { Held } from "@mcp-swarm/coordination/messages";
 import { type JsonObject, SwarmError } from "@mcp-swarm/core";
-import type { Call } from "@mcp-swarm/identity";
+import type { Call, Caller } from "@mcp-swarm/identity";
 import { type ContextView, fitContext } from "./context-fitting.ts";
 import { messageSources } from "./context-messages.ts";
 import { cutText } from "./context-shortening.ts";
@@ -48,9 +48,18 @@ export interface ContextFrame {
 /** A view, with a summary when one was asked for and made. `summarized` tells whether, when one was asked for. */
 export type Context = ContextView & { readonly summarized?: boolean; readonly summary?: string };
 
+/** One thing that a context is asked for. */
+export type Asked =
+  | { readonly taskId: string }
+  | { readonly workflowId: string }
+  | { readonly correlationId: string }
+  | { readonly place: PlaceInput };
+
 /** Reads what this server keeps, and what messages nobody may read now. */
 export interface ContextReaders {
   readonly held?: Held | undefined;
+  /** Whether policy lets the caller read this by the tool that is made for it; absent: everything. */
+  readonly admits?: ((caller: Caller, asked: Asked) => boolean) | undefined;
   readonly values: (call: Call, places: readonly PlaceInput[]) => Promise<Sources>;
 }
 
@@ -61,7 +70,7 @@ export class Contexts {
     this.#readers = readers;
   }
 
-  /** @throws SwarmError invalid_argument (nothing asked for), not_found, limit_exceeded */
+  /** @throws SwarmError invalid_argument (nothing asked for), not_found, permission_denied, limit_exceeded */
   async get(call: Call, input: ContextInput, frame: ContextFrame): Promise<Context> {
     const { sources, unread } = await this.#read(call, input);
     const count = await loadTokenizer();
@@ -85,8 +94,17 @@ export class Contexts {
     }
   }
 
+  #admits({ caller }: Call, asked: Asked): boolean {
+    return this.#readers.admits?.(caller, asked) ?? true;
+  }
+
   async #read(call: Call, { taskId, workflowId, correlationId, keys = [] }: ContextInput): Promise<Sources> {
     const found: Sources[] = [];
+    const asked: Asked[] = keys.map((place) => ({ place }));
+    if (taskId !== undefined) asked.push({ taskId });
+    if (workflowId !== undefined) asked.push({ workflowId });
+    if (correlationId !== undefined) asked.push({ correlationId });
+    if (!asked.every((one) => this.#admits(call, one))) throw mayNotRead();
     if (taskId !== undefined) found.push(await taskSources(call.store, taskId));
     if (keys.length > 0) found.push(await this.#readers.values(call, keys));
     if (workflowId !== undefined) found.push(await workflowSources(call.store, workflowId));
@@ -97,9 +115,19 @@ export class Contexts {
       });
     }
     const seen = new Set<string>();
-    const sources = found.flatMap(({ sources }) => sources).filter(({ reading, id }) => isNew(seen, `${reading} ${id}`));
+    const sources = found
+      .flatMap(({ sources }) => sources)
+      .filter(({ reading, id }) => isNew(seen, `${reading} ${id}`))
+      // what a task depends on, and the tasks of a workflow, are read as tasks
+      .filter(({ kind, id }) => kind !== "task" || this.#admits(call, { taskId: id }));
     return { sources: sources.toSorted((a, b) => b.weight - a.weight), unread: found.flatMap(({ unread }) => unread) };
   }
+}
+
+function mayNotRead(): SwarmError {
+  return new SwarmError("permission_denied", "No policy permits you to read one of the things you ask for.", {
+    hint: "Leave it out; authorize_operation of the security server says what you may read (task:read, workflow:read, state:read, message:read).",
+  });
 }
 
 /** A task of the workflow that is also one that the task depends on is there once, where it is more important. */

@@ -1,15 +1,16 @@
 /** The domain of this server at work in one process: what its tools are given. */
 import { LeaseKeeper, Maintenance } from "@mcp-swarm/coordination";
-import { deriveAgentId } from "@mcp-swarm/identity";
+import { type Caller, deriveAgentId } from "@mcp-swarm/identity";
 import { commonGitDirectory, type Domain, type Host } from "@mcp-swarm/server";
 import { ChangeLog } from "./changes.ts";
-import { Contexts } from "./context.ts";
+import { type Asked, Contexts } from "./context.ts";
 import { valueSources } from "./context-values.ts";
 import { Leaders } from "./leaders.ts";
 import { Locks } from "./locks.ts";
 import { Reservations } from "./reservations.ts";
 import { keepDeletedMs, stateJobs } from "./state-retention.ts";
 import { Scopes } from "./state-scope.ts";
+import { resourceOf } from "./tools/state-schemas.ts";
 import { Values } from "./values.ts";
 import { Worktrees } from "./worktrees.ts";
 
@@ -51,6 +52,7 @@ export async function openStateServer({ store, config, clock, random, log, secur
   const trust = security?.trust;
   const contexts = new Contexts({
     values: (call, places) => valueSources(values, call, places),
+    admits: security && ((caller, asked) => security.guard.stillAdmits(caller, readingOf(asked, caller))),
     held: trust && ((from) => trust.quarantined(from)),
   });
   maintenance.start();
@@ -66,4 +68,16 @@ export async function openStateServer({ store, config, clock, random, log, secur
       await keeper.releaseAll();
     },
   };
+}
+
+/** The reading of one thing as policies name it: a context gives nobody what its own tool would refuse. */
+function readingOf(asked: Asked, caller: Caller) {
+  if ("taskId" in asked) return { operation: "task:read", resource: `task/${asked.taskId}`, arguments: { ...asked } };
+  if ("workflowId" in asked)
+    return { operation: "workflow:read", resource: `workflow/${asked.workflowId}`, arguments: { ...asked } };
+  if ("correlationId" in asked)
+    return { operation: "message:read", resource: `thread/${asked.correlationId}`, arguments: { ...asked } };
+  const { key, scope, scopeId } = asked.place;
+  const place = { key, ...(scope === undefined ? {} : { scope }), ...(scopeId === undefined ? {} : { scopeId }) };
+  return { operation: "state:read", resource: resourceOf(place, caller), arguments: place };
 }

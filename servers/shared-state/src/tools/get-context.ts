@@ -13,8 +13,14 @@ export const getContext = defineTool({
     "Gathers a task with what it depends on, a workflow, values or a conversation within maxTokens. What was shortened names under readOn the calls that read the rest.",
   toolset: "context",
   operation: "context:read",
-  resource: ({ taskId, workflowId }) =>
-    taskId !== undefined ? `task/${taskId}` : workflowId !== undefined ? `workflow/${workflowId}` : "*",
+  // several things at once may be about anything; each is also judged as the tool that reads it alone would be
+  resource: ({ taskId, workflowId, correlationId, keys }) => {
+    const named = [
+      ...(taskId === undefined ? [] : [`task/${taskId}`]),
+      ...(workflowId === undefined ? [] : [`workflow/${workflowId}`]),
+    ];
+    return named.length === 1 && correlationId === undefined && keys === undefined ? (named[0] ?? "*") : "*";
+  },
   effects: READS,
   input: () => ({
     taskId: fields.id().exactOptional(),
