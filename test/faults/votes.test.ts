@@ -15,6 +15,9 @@ const CROWD = 32;
 /** Each host casts for so many of its subagents: with them a vote is one of the large ones. */
 const CHILDREN = 8;
 const VOTES_MAX = size(12, 60);
+/** Votes whose deadline comes while all hosts cast. */
+const DEADLINES = size(3, 30);
+const SHORT_MS = 1_500;
 const server = "consensus";
 const LONG_MS = 3_600_000;
 
@@ -84,6 +87,61 @@ describe.each(ENGINES)("$name", ({ meet }) => {
       expect((await rowsOf(store, voteId)).map(({ voter }) => voter).toSorted()).toEqual(participants.toSorted());
       await store.close();
       expect(hosts.map(({ stderr }) => stderr).join("")).toBe("");
+    } finally {
+      await Promise.all(hosts.map((host) => host.close()));
+    }
+  });
+
+  test(`${DEADLINES} deadlines in the midst of ballots from ${HOSTS} hosts: what was acknowledged counts, what was refused does not`, {
+    timeout: 600_000,
+  }, async () => {
+    verifies("VOTE-10", "VOTE-02", "VOTE-13");
+    using meeting = await meet();
+    const agents = Array.from({ length: HOSTS }, (_, n) => `agent-${n}`);
+    const env = { SWARM_LEASE_MS: "600000", SWARM_DURABILITY: "normal" };
+    const hosts = await Promise.all(agents.map((agent) => Host.start({ server, store: meeting.store, agent, env })));
+    const participants = agents.flatMap(childrenOf);
+    let acknowledged = 0;
+    try {
+      const [first] = hosts as [Host];
+      for (let round = 0; round < DEADLINES; round++) {
+        const { vote } = await first.call<{ vote: { id: string } }>("initiate_vote", {
+          ...{ proposal: "p", participants, revisable: true, timeoutMs: SHORT_MS },
+        });
+        const voteId = vote.id;
+        const last = new Map<string, string>();
+        // each subagent changes its mind again and again, one ballot after the other, until it is told that the vote is closed
+        const castUntilClosed = async (host: Host, voter: string, random: Random) => {
+          for (;;) {
+            const choice = random.integer(2) === 0 ? "yes" : "no";
+            const answer = await host.try("cast_vote", { voteId, vote: choice, agentId: nameOf(voter) });
+            expect(answer.text).not.toMatch(LOCK_WORDS);
+            if (answer.isError) return expect(answer.text).toMatch(/^failed_precondition: The vote is closed/);
+            last.set(voter, choice);
+            acknowledged += 1;
+          }
+        };
+        const casting = hosts.flatMap((host, n) =>
+          childrenOf(host.agent ?? "").map((voter, m) => castUntilClosed(host, voter, seededRandom(SEED + 100 * n + m))),
+        );
+        const waiting = hosts.map((host) => host.call<Result>("get_result", { voteId, waitMs: 50_000 }, { timeout: 120_000 }));
+        const results = await Promise.all(waiting);
+        await Promise.all(casting);
+        expect(new Set(results.map(({ result }) => JSON.stringify(result))).size).toBe(1);
+        const count = (choice: string) => [...last.values()].filter((one) => one === choice).length;
+        expect(results[0], `round ${round}, seed ${SEED}`).toMatchObject({
+          status: "closed",
+          result: {
+            because: "deadline",
+            counts: [
+              { of: "yes", count: count("yes") },
+              { of: "no", count: count("no") },
+            ],
+          },
+        });
+        expect(await first.call("verify_result", { voteId })).toMatchObject({ verified: true });
+      }
+      console.log(`${acknowledged} ballots acknowledged around ${DEADLINES} deadlines`);
     } finally {
       await Promise.all(hosts.map((host) => host.close()));
     }
