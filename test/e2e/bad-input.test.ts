@@ -8,6 +8,7 @@ import { RawHost } from "../support/bin.ts";
 import { lookInto } from "../support/content.ts";
 import { Host, type ToolListing, temporaryFolder } from "../support/host.ts";
 import { SERVERS } from "../support/servers.ts";
+import { Surroundings } from "../support/surroundings.ts";
 import { proofOf } from "./proofs/index.ts";
 
 /** Bad inputs for each tool; SWARM_TEST_LONG multiplies them. */
@@ -22,8 +23,8 @@ describe.each(SERVERS)("%s", (server) => {
   }, async () => {
     verifies("CORE-05");
     using folder = temporaryFolder();
-    const env = { SWARM_STORE: folder.store, SWARM_AGENT: "a1", SWARM_LEASE_MS: "3600000", SWARM_DURABILITY: "normal" };
-    await using raw = new RawHost(server, env);
+    await using swarm = await Surroundings.of(server, folder.store);
+    await using raw = await swarm.raw("a1", { SWARM_LEASE_MS: "3600000", SWARM_DURABILITY: "normal" });
     await raw.initialize();
     for (const [tool, args] of proofOf(server).setup) {
       expect((await raw.callText(tool, JSON.stringify(args))).result?.isError, tool).not.toBe(true);

@@ -1,9 +1,9 @@
 /** Each server mounts alone, over both transports, with every official client. */
 import { describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
-import { startServerHttp } from "../support/bin.ts";
-import { ERAS, Host, temporaryFolder } from "../support/host.ts";
+import { ERAS, type Host, temporaryFolder } from "../support/host.ts";
 import { SERVERS } from "../support/servers.ts";
+import { Surroundings } from "../support/surroundings.ts";
 import { proofOf } from "./proofs/index.ts";
 
 test("every server has a round trip to be proven with", () => {
@@ -16,16 +16,21 @@ describe.each(SERVERS)("%s alone", (server) => {
     verifies("CORE-02");
     using folder = temporaryFolder();
     const proof = proofOf(server);
-    await using serving = await startServerHttp(server, { SWARM_STORE: folder.store });
+    await using swarm = await Surroundings.of(
+      server,
+      folder.store,
+      [...ERAS, "auto"].map((era) => `http-${era}`),
+    );
+    await using serving = await swarm.serve();
     const hosts: Host[] = [];
     try {
       for (const era of ERAS) {
-        hosts.push(await Host.start({ server, era, agent: `stdio-${era}`, store: folder.store }));
-        hosts.push(await Host.http(`${serving.url}/mcp`, { era, agent: `http-${era}` }));
+        hosts.push(await swarm.host(`stdio-${era}`, { era }));
+        hosts.push(await swarm.httpHost(serving, `http-${era}`, era));
       }
       // a host that does not know the server's era finds the newer one
-      hosts.push(await Host.start({ server, era: "v2-auto", agent: "stdio-auto", store: folder.store }));
-      hosts.push(await Host.http(`${serving.url}/mcp`, { era: "v2-auto", agent: "http-auto" }));
+      hosts.push(await swarm.host("stdio-auto", { era: "v2-auto" }));
+      hosts.push(await swarm.httpHost(serving, "http-auto", "v2-auto"));
       const lists = await Promise.all(hosts.map((host) => host.client.listTools()));
       const first = lists[0]?.tools;
       expect(first?.length).toBeGreaterThan(5);

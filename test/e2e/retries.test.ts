@@ -6,6 +6,7 @@ import { lookInto } from "../support/content.ts";
 import { eventually, Host, temporaryFolder } from "../support/host.ts";
 import { freshDatabase } from "../support/postgres.ts";
 import { SERVERS } from "../support/servers.ts";
+import { Surroundings } from "../support/surroundings.ts";
 import { proofOf, Recall, type WriteProof } from "./proofs/index.ts";
 
 /** So long that no renewal comes between two looks at the store. */
@@ -21,8 +22,9 @@ describe.each(["sqlite", "postgres"])("on %s", (engine) => {
       using folder = temporaryFolder();
       const store = engine === "sqlite" ? folder.store : await freshDatabase(inject("postgresUrl"));
       // two hosts of one agent, as after a host was started anew
-      await using first = await Host.start({ server, store, agent: "a", env: ENV });
-      await using second = await Host.start({ server, store, agent: "a", env: ENV });
+      await using swarm = await Surroundings.of(server, store);
+      await using first = await swarm.host("a", { env: ENV });
+      await using second = await swarm.host("a", { env: ENV });
       await using look = await lookInto(store);
       const { tools } = await first.client.listTools();
       const writes = tools.filter(({ annotations }) => annotations?.readOnlyHint === false).map(({ name }) => name);

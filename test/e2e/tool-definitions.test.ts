@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { Host, type ToolListing, temporaryFolder } from "../support/host.ts";
 import { SERVERS } from "../support/servers.ts";
+import { Surroundings } from "../support/surroundings.ts";
 import { proofOf, Recall } from "./proofs/index.ts";
 
 /** Hosts cut instructions and descriptions at 2 KB. */
@@ -16,9 +17,9 @@ const DEFINITION_CHARS_MAX = 1_900;
 const TOOLS_MAX = 27;
 
 const VERBS = new Set(
-  `acknowledge acquire add assign broadcast cancel cast check claim create delete elect estimate execute get initiate list mark patch
-   pause redeliver register release renew request reserve reset resign restore resume reveal save search send set submit subscribe
-   delegate recuse seal verify transact unregister unsubscribe update validate wait`.split(/\s+/),
+  `acknowledge acquire add assign authenticate authorize broadcast cancel cast check claim create decrypt delete elect encrypt estimate execute get initiate list mark patch
+   pause put quarantine redeliver register release renew request reserve reset resign restore resume reveal revoke rotate save search send set submit subscribe
+   delegate recuse seal verify transact unregister unsubscribe update validate wait whoami`.split(/\s+/),
 );
 
 /** Named by the framework these tools follow; reading takes the messages out of the inbox for a while. */
@@ -131,7 +132,7 @@ describe.each(SERVERS)("the tools of %s", (server) => {
     verifies("CORE-04");
     expect(tools.length).toBeLessThanOrEqual(TOOLS_MAX);
     for (const { name } of tools) {
-      expect(name).toMatch(/^([a-z]+(_[a-z]+)+|recuse|subscribe|unsubscribe)$/);
+      expect(name).toMatch(/^([a-z]+(_[a-z]+)+|recuse|subscribe|unsubscribe|whoami)$/);
       expect([...VERBS], name).toContain(name.split("_")[0]);
     }
     expect(new Set(tools.map(({ name }) => name)).size).toBe(tools.length);
@@ -209,7 +210,8 @@ describe.each(SERVERS)("the answers of %s", (server) => {
     verifies("CORE-04", "CORE-15");
     using folder = temporaryFolder();
     // the maintenance line's client checks every structured answer against the schema it was listed with, by ajv
-    await using host = await Host.start({ server, era: "v1", agent: "teller", store: folder.store });
+    await using swarm = await Surroundings.of(server, folder.store);
+    await using host = await swarm.host("teller", { era: "v1" });
     const { tools } = await host.client.listTools();
     const answered = new Set<string>();
     const recall = new Recall();
@@ -221,7 +223,7 @@ describe.each(SERVERS)("the answers of %s", (server) => {
       recall.learn(answer.structured);
       expect(JSON.parse(answer.text), tool).toEqual(answer.structured);
       expect(answer.text, tool).toBe(JSON.stringify(answer.structured));
-      expect(answer.structured.caller, tool).toEqual({ agentId: "teller", verified: false });
+      expect(answer.structured.caller, tool).toEqual({ agentId: "teller", verified: swarm.verified });
       answered.add(tool);
     }
     expect(tools.map(({ name }) => name).filter((name) => !answered.has(name))).toEqual([]);

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { ERAS, Host, type ToolAnswer, temporaryFolder } from "../support/host.ts";
 import { SERVERS } from "../support/servers.ts";
+import { Surroundings } from "../support/surroundings.ts";
 import { proofOf, Recall } from "./proofs/index.ts";
 
 const MARK = "ZQX7";
@@ -29,13 +30,13 @@ function isMarked(path: string, marked: readonly string[]): boolean {
   return marked.some((one) => path === one || path.startsWith(`${one}.`) || path.startsWith(`${one}[]`));
 }
 
-function check(tool: string, answer: ToolAnswer, agentId: string): void {
+function check(tool: string, answer: ToolAnswer, caller: { agentId: string; verified: boolean }): void {
   if (answer.isError) {
     expect(answer.text, tool).not.toContain(MARK);
     expect(answer.structured, tool).toEqual({});
     return;
   }
-  expect(answer.structured.caller, tool).toEqual({ agentId, verified: false });
+  expect(answer.structured.caller, tool).toEqual(caller);
   const marked = (answer.structured.untrusted ?? []) as string[];
   const outside = strings(answer.structured).filter(([path, text]) => text.includes(MARK) && !isMarked(path, marked));
   expect(outside, `${tool} says ${JSON.stringify(marked)} are others' text`).toEqual([]);
@@ -55,8 +56,9 @@ test.each(PROVEN)(
   async ({ server, era }) => {
     verifies("CORE-15");
     using folder = temporaryFolder();
-    await using writer = await Host.start({ server, store: folder.store, era, agent: "writer" });
-    await using reader = await Host.start({ server, store: folder.store, era, agent: "reader" });
+    await using swarm = await Surroundings.of(server, folder.store);
+    await using writer = await swarm.host("writer", { era });
+    await using reader = await swarm.host("reader", { era });
     const hosts = { writer, reader };
     const definitions = JSON.stringify(await reader.client.listTools());
     const instructions = reader.client.getInstructions() ?? "";
@@ -67,7 +69,7 @@ test.each(PROVEN)(
       for (const [who, tool, args] of proofOf(server).hostile(text, index)) {
         const answer = await hosts[who].try(tool, recall.fill(args));
         if (who === "writer") expect(answer.isError, answer.text).toBe(false);
-        check(tool, answer, who);
+        check(tool, answer, { agentId: who, verified: swarm.verified });
         recall.learn(answer.structured);
         if (who === "reader" && answer.text.includes(MARK)) used.add(tool);
       }
@@ -77,7 +79,7 @@ test.each(PROVEN)(
     expect(marks).toBeGreaterThan(HOSTILE.length * 4);
     expect(reader.client.getInstructions()).toBe(instructions);
     expect(JSON.stringify(await reader.client.listTools())).toBe(definitions);
-    await using late = await Host.start({ server, store: folder.store, era, agent: "late" });
+    await using late = await swarm.host("late", { era });
     expect(late.client.getInstructions()).toBe(instructions);
     expect(definitions + instructions + reader.stderr + writer.stderr).not.toContain(MARK);
   },

@@ -46,14 +46,28 @@ export class Envelopes {
    *   caller's key is elsewhere
    */
   async open(call: Call, sealed: string): Promise<OpenedEnvelope> {
-    const opened = await open(sealed, openerOf(this.#options.trust, call.caller.agentId), { type: TYPE });
+    const { agentId } = call.caller;
+    const opened = await withOwnKeys(this.#options.trust, agentId, (opener) => open(sealed, opener, { type: TYPE }));
     // what is kept of it holds nothing of what it says: a repetition of the call opens it again
     await call.transact((tx) => {
-      useSealed(tx, call.caller.agentId, opened);
+      useSealed(tx, agentId, opened);
       return null;
     });
     const { jti, from, to, iat, payload } = opened;
     return { id: jti, from, to, sealedAt: iat, payload };
+  }
+}
+
+/** Opens with the agent's keys; once more when another process of it has replaced them meanwhile. */
+export async function withOwnKeys<T>(trust: Trust, agentId: string, run: (opener: Opener) => Promise<T>): Promise<T> {
+  const before = trust.self;
+  try {
+    return await run(openerOf(trust, agentId));
+  } catch (error) {
+    if (!(error instanceof SwarmError) || error.code !== "failed_precondition") throw error;
+    await trust.refresh();
+    if (trust.self === before) throw error;
+    return await run(openerOf(trust, agentId));
   }
 }
 

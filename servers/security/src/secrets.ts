@@ -10,7 +10,7 @@ import { type Clock, SwarmError } from "@mcp-swarm/core";
 import { type Call, rootAgent } from "@mcp-swarm/identity";
 import { openSecret, RECIPIENTS_MAX, sealSecret } from "@mcp-swarm/identity/trust";
 import { type Entry, prefixRange, segment } from "@mcp-swarm/store";
-import { openerOf } from "./envelopes.ts";
+import { openerOf, withOwnKeys } from "./envelopes.ts";
 import type { Security } from "./secured.ts";
 
 /** Longest secret, in bytes of JSON: it fits an answer. */
@@ -131,13 +131,14 @@ export class Secrets {
     if (!entry) throw noSecret();
     const { trust } = this.#security;
     const row = rowOf(entry);
-    const opener = openerOf(trust, call.caller.agentId);
     if (!row.readers.includes(rootAgent(call.caller.agentId))) {
       throw new SwarmError("failed_precondition", "This secret was put before you were permitted to read it.", {
         hint: "Ask an agent that can read it to share it again: put_secret with its name and without a value.",
       });
     }
-    const { value, from } = await openSecret(row.sealed, { name, version: row.version }, opener);
+    const { value, from } = await withOwnKeys(trust, call.caller.agentId, (opener) =>
+      openSecret(row.sealed, { name, version: row.version }, opener),
+    );
     if (!this.#admits(from, "secret:write", name)) {
       throw new SwarmError("failed_precondition", `This secret was put by ${from}, who may not put it, or not any more.`, {
         hint: "Do not use it: who put it knows it. Ask for a new value to be put.",

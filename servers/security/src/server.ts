@@ -8,10 +8,9 @@ export const definition: ServerDefinition<SecurityServer> = {
   version: packageVersion(import.meta.url),
   instructions: `Who may do what in this swarm, and who did what.
 
-whoami says who you are here and whether the swarm is secured. In an open swarm names are taken on trust and the other tools answer
-failed_precondition: a person secures it with mcp-swarm-security init. In a secured one every server asks the policies before it does
-anything. When a call is refused with permission_denied, do not try it under other names: authorize_operation says what is missing, so
-tell your user. Agents are enrolled by a person on the command line, because a one-time token that a model reads is no secret any more.
+whoami says who you are here and whether the swarm is secured. In an open swarm names are taken on trust and most tools here are
+refused: a person secures it with mcp-swarm-security init. In a secured one every server asks the policies before it does anything. When
+you are denied something, do not look for a way round: authorize_operation says what is missing, so tell your user. Agents are enrolled by a person on the command line, because a one-time token that a model reads is no secret any more.
 
 set_policy, delete_policy, set_roles, quarantine_agent, revoke_agent need a server with the root key and are in force everywhere within
 6 s. An agent that behaves strangely: quarantine_agent first, then look at get_audit_log, then end the quarantine or revoke_agent.

@@ -99,9 +99,10 @@ describe("A sealed message", () => {
     expect(opened.to).toEqual(["bob/reviewer", "bob/tester"]);
   });
 
-  test("holds anything that is JSON", async () => {
+  test("holds anything that is JSON, but for the one name that no call may hold", async () => {
+    const payloads = fc.jsonValue({ maxDepth: 6 }).filter((value) => !JSON.stringify(value).includes('"__proto__":'));
     await fc.assert(
-      fc.asyncProperty(fc.jsonValue({ maxDepth: 6 }), async (payload) => {
+      fc.asyncProperty(payloads, async (payload) => {
         const plain = JSON.parse(JSON.stringify(payload)) as Json;
         const { payload: opened } = await openBy(bob, await sealBy(alice, { payload: plain }));
         expect(opened).toEqual(plain);

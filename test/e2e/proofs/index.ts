@@ -1,6 +1,7 @@
 import { agentComm } from "./agent-comm.ts";
 import { consensus } from "./consensus.ts";
 import type { ServerProof } from "./proof.ts";
+import { security } from "./security.ts";
 import { sharedState } from "./shared-state.ts";
 import { taskCoordination } from "./task-coordination.ts";
 
@@ -9,6 +10,7 @@ export { Recall, type WriteProof } from "./proof.ts";
 const PROOFS: Readonly<Record<string, ServerProof>> = {
   "agent-comm": agentComm,
   consensus,
+  security,
   "shared-state": sharedState,
   "task-coordination": taskCoordination,
 };

@@ -5,7 +5,7 @@ export type ToolCall = readonly [tool: string, args: Record<string, unknown>];
 
 /**
  * What earlier answers held, for the arguments of later calls: `%lock.fencingToken` stands for what the last answer with a
- * `lock.fencingToken` had there.
+ * `lock.fencingToken` had there, and `%^lock.fencingToken` for what the one before it had.
  */
 export class Recall {
   readonly #answers: unknown[] = [];
@@ -21,10 +21,12 @@ export class Recall {
     return Object.fromEntries(Object.entries(args).map(([name, value]) => [name, this.fill(value)])) as T;
   }
 
-  #find(path: readonly string[]): unknown {
+  #find([first = "", ...rest]: readonly string[]): unknown {
+    const path = [first.replace(/^\^/, ""), ...rest];
+    let skipped = first.startsWith("^") ? 1 : 0;
     for (const answer of this.#answers) {
       const found = path.reduce((at, step) => (at as Record<string, unknown> | undefined)?.[step], answer);
-      if (found !== undefined) return found;
+      if (found !== undefined && skipped-- === 0) return found;
     }
     throw new Error(`No answer had ${path.join(".")}`);
   }
@@ -44,6 +46,10 @@ export interface WriteProof {
 }
 
 export interface ServerProof {
+  /** Its tools work in a secured swarm alone, of which these are members besides the agents of the tests. */
+  members?: readonly string[];
+  /** Members of answers that are other ones on each store: keys, and what is made with them. */
+  varies?: readonly string[];
   /** So that there is something to change: calls before bad ones, by the agent a1. */
   setup: readonly ToolCall[];
   /** Another agent that does its part in the story, until it is disposed. */

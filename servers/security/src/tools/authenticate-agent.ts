@@ -6,6 +6,7 @@ import { defineTool } from "./define.ts";
 const CREDENTIAL_MAX = 4_096;
 const SCOPE_MAX = 1_024;
 const AUDIENCE_MAX = 512;
+const URL_TEXT = /^https?:\/\/[\x21-\x7e]+$/;
 
 export const authenticateAgent = defineTool({
   name: "authenticate_agent",
@@ -24,7 +25,7 @@ export const authenticateAgent = defineTool({
         assertion: fields.text(CREDENTIAL_MAX).exactOptional().describe("JWT signed by its key"),
       })
       .exactOptional(),
-    audience: fields.text(AUDIENCE_MAX).exactOptional().describe("URL of the server"),
+    audience: z.string().max(AUDIENCE_MAX).regex(URL_TEXT).exactOptional().describe("URL of the server"),
     scope: fields.text(SCOPE_MAX).exactOptional().describe("Operations, e.g. task:* message:read"),
   }),
   output: () => ({

@@ -5,7 +5,7 @@ import * as z from "zod";
 const { shared, text } = fields;
 
 export const POLICY_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
-const NAME = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/;
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$/;
 const ROLES_MAX = 16;
 const ATTRIBUTES_MAX = 256;
 /** As policies have them. */

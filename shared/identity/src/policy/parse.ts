@@ -28,7 +28,7 @@ export const RATE_PER_MS_MAX = 24 * 60 * 60 * 1000;
 const POLICY_LENGTH_MAX = 16_384;
 /** Problems named in one error. */
 const PROBLEMS_MAX = 5;
-const PROBLEM_PATH_MAX = 120;
+const PLAIN_NAME = /^[A-Za-z0-9_.@*:/-]{1,64}$/;
 
 const id = z
   .string()
@@ -163,7 +163,7 @@ export function parsePolicy(json: unknown): Policy {
   const parsed = policy.safeParse(json);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.slice(0, PROBLEMS_MAX).map((issue) => {
-    const at = shown(issue.path.join("."));
+    const at = issue.path.map((step) => shown(String(step))).join(".");
     const where = at === "" ? "the policy" : `"${at}"`;
     if (issue.code !== "unrecognized_keys") return `${where}: ${issue.message}`;
     const keys = issue.keys.slice(0, PROBLEMS_MAX).map((key) => `"${shown(key)}"`);
@@ -198,7 +198,7 @@ export function parsePolicies(json: unknown): Policy[] {
   return policies;
 }
 
-function shown(text: string): string {
-  const clean = text.replace(/[^\x20-\x7e]/g, "?");
-  return clean.length > PROBLEM_PATH_MAX ? `${clean.slice(0, PROBLEM_PATH_MAX)}…` : clean;
+/** A name as it is; what could be a sentence, or more, is not repeated. */
+function shown(name: string): string {
+  return PLAIN_NAME.test(name) ? name : "?";
 }

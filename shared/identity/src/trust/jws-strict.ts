@@ -94,8 +94,8 @@ function objectOf(part: string): JsonObject {
   let value: Json;
   try {
     value = strictJson(utf8.decode(bytes));
-  } catch (cause) {
-    throw malformed("a part of it is not strict JSON", cause);
+  } catch {
+    throw malformed("a part of it is not strict JSON"); // without the cause, which quotes the text
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw malformed("a part of it is not a JSON object");
   return value as JsonObject;
@@ -129,6 +129,6 @@ export function strictJson(text: string): Json {
   return JSON.parse(text) as Json;
 }
 
-function malformed(why: string, cause?: unknown): SwarmError {
-  return new SwarmError("unauthenticated", `What should be a signed text is refused: ${why}.`, { cause });
+function malformed(why: string): SwarmError {
+  return new SwarmError("unauthenticated", `What should be a signed text is refused: ${why}.`);
 }

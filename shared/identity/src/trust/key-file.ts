@@ -64,9 +64,13 @@ export function stageKeyFile(path: string, keys: AgentKeys): Promise<void> {
   return writePrivateFile(stagedPath(path, keys.sign.kid), textOf(keys));
 }
 
-/** The staged keys take the place of the key file. */
+/** The staged keys take the place of the key file, unless another process of the agent found them in force and was faster. */
 export async function promoteKeyFile(path: string, keys: AgentKeys): Promise<void> {
-  await rename(stagedPath(path, keys.sign.kid), path);
+  try {
+    await rename(stagedPath(path, keys.sign.kid), path);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "ENOENT" || !(await unlessMissing(readKeyFile(path)))) throw cause;
+  }
   await syncFolder(dirname(path));
 }
 
