@@ -1,7 +1,6 @@
 /** Every tool of every server in a secured swarm: it does its work for a proven caller, and for nobody else under that caller's hand. */
 import { definition as agentComm } from "@mcp-swarm/agent-comm";
 import { definition as consensus } from "@mcp-swarm/consensus";
-import { definition as security } from "@mcp-swarm/security";
 import { definition as sharedState } from "@mcp-swarm/shared-state";
 import { definition as taskCoordination } from "@mcp-swarm/task-coordination";
 import { describe, expect, test } from "vitest";
@@ -13,7 +12,7 @@ import { proofOf, Recall } from "./proofs/index.ts";
 
 /** What is alike is written down once, whichever tool it came by: so what a tool has left is looked for by its operation. */
 function operationOf(server: string, tool: string): string | undefined {
-  const definition = [agentComm, consensus, security, sharedState, taskCoordination].find(({ name }) => name === server);
+  const definition = [agentComm, consensus, sharedState, taskCoordination].find(({ name }) => name === server);
   return definition?.tools.find(({ name }) => name === tool)?.operation;
 }
 
@@ -26,10 +25,10 @@ const ABOUT_OTHERS: Readonly<Record<string, readonly string[]>> = {
 };
 /** Tools of a story in which another agent has a part; other tests prove them in a secured swarm. */
 const WITH_ANOTHER: Readonly<Record<string, readonly string[]>> = { "agent-comm": ["request_reply", "get_message"] };
-/** Those that administer or judge others, whose fields name others by right. */
-const OVER_OTHERS = ["security"];
+/** The security server's tools are about the swarm itself and name others by right: security.test.ts proves them. */
+const WORKING = SERVERS.filter((server) => server !== "security");
 
-describe.each(SERVERS)("%s in a secured swarm", (server) => {
+describe.each(WORKING)("%s in a secured swarm", (server) => {
   test("does the work of each tool for a proven caller, writes it down, and speaks for no other agent", {
     timeout: 240_000,
   }, async () => {
@@ -37,10 +36,7 @@ describe.each(SERVERS)("%s in a secured swarm", (server) => {
     using folder = temporaryFolder();
     await using swarm = await SecuredSwarm.secure(folder);
     await swarm.enroll("teller", { roles: ["admin"] });
-    await using host = await swarm.host("teller", {
-      server,
-      env: { ...(await rootKeyFor(server, swarm)) },
-    });
+    await using host = await swarm.host("teller", { server });
     const { tools } = await host.client.listTools();
     const fieldsOf = new Map(
       tools.map(({ name, inputSchema }) => [name, Object.keys((inputSchema.properties as object | undefined) ?? {})]),
@@ -52,7 +48,7 @@ describe.each(SERVERS)("%s in a secured swarm", (server) => {
       if (WITH_ANOTHER[server]?.includes(tool)) continue;
       const args = recall.fill(given);
       const speaker = SPEAKERS.find((field) => fieldsOf.get(tool)?.includes(field));
-      if (speaker && !ABOUT_OTHERS[server]?.includes(tool) && !OVER_OTHERS.includes(server)) {
+      if (speaker && !ABOUT_OTHERS[server]?.includes(tool)) {
         const refused = await host.try(tool, { ...args, [speaker]: "stranger/helper" });
         expect(refused.text, tool).toMatch(/^permission_denied: An agent speaks for itself and its own subagents only\./);
         spoken.add(tool);
@@ -83,8 +79,3 @@ describe.each(SERVERS)("%s in a secured swarm", (server) => {
     }
   });
 });
-
-/** The security server administers with the root key; no other has a use for it. */
-async function rootKeyFor(server: string, swarm: SecuredSwarm): Promise<Record<string, string>> {
-  return server === "security" ? { SWARM_ROOT_KEY_FILE: await swarm.rootKeyFile() } : {};
-}
