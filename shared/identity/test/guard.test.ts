@@ -155,6 +155,17 @@ describe("a caller", () => {
     ]);
   });
 
+  test("that a subagent makes under its own name is judged by what is said of that subagent too", async () => {
+    verifies("SEC-06");
+    const members = { ...swarm.member("ann", ["worker"]), ...swarm.member("gate", ["worker"], { issuer: true }) };
+    const ban: Policy = { id: "ban", effect: "forbid", agents: ["ann/reviewer"], operations: ["task:claim"] };
+    await swarm.publish({ members, policies: [WORK, ban] });
+    const { guard } = await swarm.process("gate");
+    expect(await outcome(guard.admit(http("ann/reviewer"), claim))).toBe("permission_denied");
+    expect(await outcome(guard.admit(http("ann/tester"), claim))).toBe("permitted");
+    expect(await outcome(guard.admit(http("ann"), claim))).toBe("permitted");
+  });
+
   test("does not escape a forbid under the name of a subagent", async () => {
     await swarm.publish({ policies: [WORK, { id: "not-ann", effect: "forbid", agents: ["ann"], operations: ["task:claim"] }] });
     const { guard, caller } = await swarm.process("ann");

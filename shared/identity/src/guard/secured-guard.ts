@@ -212,8 +212,9 @@ export class SecuredGuard implements Guard {
 
   /** @throws Denial; SwarmError unavailable */
   #judge(caller: Caller, { operation, resource, arguments: given }: Operation, now = this.#options.clock.now()): Decision {
-    const { agentId, roles, attributes } = this.#principal(caller);
-    const request = { agentId, roles, attributes, operation, resource, now };
+    const { roles, attributes } = this.#principal(caller);
+    // a subagent's own name: what is said of its agent is said of it too, and policies may say more of it
+    const request = { agentId: caller.agentId, roles, attributes, operation, resource, now };
     const decision = this.#policySet().decide(given === undefined ? request : { ...request, arguments: given });
     if (decision.authorized) return decision;
     throw new Denial("permission_denied", decision, {
