@@ -251,3 +251,34 @@ test("a proof of equivocation from another vote is none", async () => {
   const { result } = await a.results.get(a.call, { voteId });
   expect(result?.outcome).toMatchObject({ equivocated: { count: 0 }, invalid: { names: [voter] } });
 });
+
+test("a lie that is found between the last look and the early end calls the end off", async () => {
+  verifies("VOTE-06", "VOTE-09");
+  const { all, process, voteId, store, signedElsewhere } = await begin(4);
+  const [a, b, , d] = all as [Process, Process, Process, Process];
+  for (const one of [a, b]) await one.casting.cast(one.call, { voteId, vote: "yes" });
+  const gateway = process("gateway", { holding: [] });
+  const liar = "agent-00000";
+  const asLiar = { ...gateway.call, caller: { ...gateway.call.caller, agentId: liar } };
+  let writes = 0;
+  const between: typeof store = Object.assign(Object.create(store) as typeof store, {
+    transact: async (plan: Parameters<typeof store.transact>[0]) => {
+      writes += 1;
+      // the first is the ballot that decides, the second the end
+      if (writes === 2) await gateway.casting.cast(asLiar, { voteId, vote: "no", signature: signedElsewhere(liar, "no") });
+      return store.transact(plan);
+    },
+    get: (key: string) => store.get(key),
+    getMany: (keys: readonly string[]) => store.getMany(keys),
+    scan: (range: Parameters<typeof store.scan>[0]) => store.scan(range),
+    now: () => store.now(),
+  });
+  const third = process("agent-00002", { store: between });
+  await third.casting.cast(third.call, { voteId, vote: "yes" });
+  expect(writes).toBeGreaterThanOrEqual(2);
+  expect(third.errors).toEqual([]);
+  expect((await a.results.get(a.call, { voteId })).result).toBeUndefined();
+  await d.casting.cast(d.call, { voteId, vote: "yes" });
+  const { result } = await a.results.get(a.call, { voteId });
+  expect(result?.outcome).toMatchObject({ tally: { outcome: "accepted" }, equivocated: { names: [liar] } });
+});

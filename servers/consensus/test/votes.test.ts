@@ -372,3 +372,22 @@ test("all rows of a vote are forgotten together, a while after its last deadline
   expect(await code(a.casting.cast(a.call, { voteId, vote: "no" }))).toBe("not_found");
   expect(await code(process("b").results.get(process("b").call, { voteId }))).toBe("not_found");
 });
+
+test("a wait that is cancelled ends at once with the caller's reason, and says meanwhile that it goes on", async () => {
+  verifies("VOTE-03");
+  const { process, clock } = swarm();
+  const a = process("a");
+  const { id: voteId } = await a.votes.initiate(a.call, { proposal: "p", participants: ["a"], timeoutMs: 60 * MINUTE });
+  const gone = new AbortController();
+  const told: number[] = [];
+  const waiting = a.results.get(
+    a.call,
+    { voteId },
+    { waitMs: 50_000, signal: gone.signal, onProgress: (ms) => void told.push(ms) },
+  );
+  waiting.catch(() => {}); // looked at below
+  await clock.advance(11_000);
+  expect(told).toEqual([5_000, 10_000]);
+  gone.abort(new Error("cancelled"));
+  await expect(waiting).rejects.toThrow("cancelled");
+});
