@@ -53,3 +53,29 @@ describe("a variable", () => {
     expect(readConfig({ SWARM_LEASE_MS: "", SWARM_STORE: "" }, folder)).toMatchObject({ leaseMs: 15_000 });
   });
 });
+
+describe("what a secured swarm needs", () => {
+  test("is read as it is written, files from where the process was started", () => {
+    const rootKey = "A".repeat(43);
+    const config = readConfig(
+      { SWARM_KEY_FILE: "keys/ann.json", SWARM_ROOT_KEY: rootKey, SWARM_PUBLIC_URL: "https://swarm.example" },
+      folder,
+    );
+    expect(config).toMatchObject({ keyFile: join(folder, "keys", "ann.json"), rootKey, publicUrl: "https://swarm.example" });
+    expect(readConfig({ SWARM_KEY_FILE: "", SWARM_ROOT_KEY: "" }, folder)).toMatchObject({
+      keyFile: undefined,
+      rootKey: undefined,
+    });
+  });
+
+  test.each([
+    ["SWARM_ROOT_KEY", "A".repeat(42)],
+    ["SWARM_ROOT_KEY", `${"A".repeat(42)}=`],
+    ["SWARM_PUBLIC_URL", "swarm.example"],
+    ["SWARM_CALL_RATE", "0"],
+  ])("names %s when it is %s", (name, value) => {
+    expect(() => readConfig({ [name]: value }, folder)).toThrow(
+      expect.objectContaining({ message: expect.stringContaining(name) }),
+    );
+  });
+});

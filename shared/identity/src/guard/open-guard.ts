@@ -1,10 +1,9 @@
 import { type Clock, SwarmError } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import { onceCall } from "../idempotency.ts";
+import { BUNDLE_KEY } from "../trust/bundle-key.ts";
 import type { Admission, Guard } from "./guard.ts";
 
-/** Where the signed bundle of a secured swarm lies. */
-export const BUNDLE_KEY = "trust/bundle";
 /** How often a process looks whether the swarm was secured meanwhile. */
 const LOOK_EVERY_MS = 5_000;
 

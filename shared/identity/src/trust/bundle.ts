@@ -7,8 +7,7 @@ import { POLICIES_MAX, type Policy } from "../policy/policy.ts";
 import { proveJws, readJws } from "./jws-strict.ts";
 import { isEncryptionKey, isSigningKey, type KeyPair, kidOf, signJws } from "./keys.ts";
 
-/** The bundle's only row: {jws}. */
-export const BUNDLE_KEY = "trust/bundle";
+export { BUNDLE_KEY } from "./bundle-key.ts";
 
 /** Most agents that one swarm enrols, the revoked included. */
 export const MEMBERS_MAX = 2_000;
