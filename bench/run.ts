@@ -17,6 +17,7 @@ import { millionKeys } from "./million-keys.ts";
 import { millionTasks } from "./million-tasks.ts";
 import { postgresClaims } from "./postgres-claims.ts";
 import { type Bench, formatTable, meets, type Row } from "./row.ts";
+import { sealed } from "./sealed.ts";
 import { securedCall } from "./secured-call.ts";
 import { start } from "./start.ts";
 import { stateMcp } from "./state-mcp.ts";
@@ -49,6 +50,7 @@ const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   casting: { title: "Very many processes vote at once", run: casting },
   decision: { title: "Deciding what an agent may do", run: decision },
   tokens: { title: "Tokens and sealed messages", run: tokens },
+  sealed: { title: "Messages that only their readers can read, through MCP", run: sealed },
 };
 
 const args = process.argv.slice(2);
