@@ -74,7 +74,7 @@ export function placesOf({ config, configFolder }: CommandHost): Places {
 function nameOf(storeUrl: string, location: string): string {
   const isFile = location.startsWith("sqlite:");
   const url = isFile ? undefined : new URL(storeUrl);
-  const unique = url ? `${url.host}${url.pathname}` : location;
+  const unique = url ? `${url.host}${url.pathname} ${url.searchParams.get("schema") ?? ""}` : location;
   const readable = url ? basename(url.pathname) : basename(dirname(location.slice("sqlite:".length)));
   const plainName =
     readable
