@@ -155,3 +155,28 @@ test("a vote that is not sealed takes no commitment", async () => {
   expect(await code(a.casting.cast(a.call, { voteId, commitment: "0".repeat(64) }))).toBe("failed_precondition");
   expect(await code(a.casting.reveal(a.call, { voteId }))).toBe("failed_precondition");
 });
+
+test("a reveal that arrives when its time is just over is refused, though it was in time when it set out", async () => {
+  verifies("VOTE-08", "VOTE-10");
+  const { process, store, clock, a, b, voteId } = await begin();
+  const sealed = await a.casting.seal(a.call, { voteId, vote: "yes" });
+  await a.casting.cast(a.call, { voteId, commitment: sealed.commitment });
+  await b.casting.cast(b.call, { voteId, commitment: (await b.casting.seal(b.call, { voteId, vote: "no" })).commitment });
+  await clock.advance(MINUTE);
+  expect(await code(b.casting.reveal(b.call, { voteId, nonce: "0".repeat(64), vote: "no" }))).toBe("invalid_argument");
+  const listed = (await process("x").votes.list(process("x").call)).votes;
+  expect(listed).toMatchObject([{ status: "revealing", record: { id: voteId } }]); // once
+  const slow: typeof store = Object.assign(Object.create(store) as typeof store, {
+    transact: async (plan: Parameters<typeof store.transact>[0]) => {
+      await clock.advance(MINUTE);
+      return store.transact(plan);
+    },
+    get: (key: string) => store.get(key),
+    getMany: (keys: readonly string[]) => store.getMany(keys),
+    now: () => store.now(),
+  });
+  const late = process("a", { store: slow });
+  expect(await code(late.casting.reveal(late.call, { voteId, vote: "yes", nonce: sealed.nonce }))).toBe("failed_precondition");
+  const { result } = await a.results.get(a.call, { voteId });
+  expect(result?.outcome.notRevealed.names).toEqual(["a", "b"]);
+});

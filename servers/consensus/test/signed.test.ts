@@ -114,6 +114,7 @@ test("a ballot that nobody signed, or that is signed over something else, is ref
   expect(await code(cast(signedElsewhere("agent-00002", "yes")))).toBe("unauthenticated");
   expect(await code(cast("no.signature"))).toBe("unauthenticated");
   const payload = ballotPayload({ record, voter }, { vote: "yes" }, undefined);
+  expect(await code(cast(keys.signed("agent-00002", "ballot", payload)))).toBe("unauthenticated"); // in the voter's name
   expect(await code(cast(keys.signed(voter, "commitment", payload)))).toBe("unauthenticated");
   expect(await code(cast(keys.signed(voter, "ballot", { ...payload, voteId: "vote-other" })))).toBe("unauthenticated");
   expect(await code(cast(keys.signed(voter, "ballot", { ...payload, confidence: 9 })))).toBe("unauthenticated");

@@ -107,3 +107,34 @@ test("a large vote that only its last ballot can decide ends with it, and a seal
     ...{ because: "all_revealed", tally: { outcome: "rejected", counts: { yes: 100, no: 200 } } },
   });
 });
+
+test("the last ballot of a large vote ends it though its process died with it: whoever waits finds out", async () => {
+  verifies("VOTE-09", "VOTE-10");
+  const { process, store, clock } = swarm();
+  const participants = names(250, "v");
+  const server = process("server");
+  const { id: voteId } = await server.votes.initiate(server.call, { proposal: "p", participants, method: "unanimity" });
+  const as = (by: Process, agentId: string) => ({ ...by.call, caller: { ...by.call.caller, agentId } });
+  for (const voter of participants.slice(1)) await server.casting.cast(as(server, voter), { voteId, vote: "yes" });
+  const waiter = process("waiter");
+  const waiting = waiter.results.get(waiter.call, { voteId }, { waitMs: 20_000 });
+  await clock.advance(1_000);
+  let writes = 0;
+  const dying = process("dying", {
+    store: Object.assign(Object.create(store) as typeof store, {
+      transact: async (plan: Parameters<typeof store.transact>[0]) => {
+        writes += 1;
+        if (writes > 1) throw new Error("killed");
+        return store.transact(plan);
+      },
+      get: (key: string) => store.get(key),
+      getMany: (keys: readonly string[]) => store.getMany(keys),
+      scan: (range: Parameters<typeof store.scan>[0]) => store.scan(range),
+      now: () => store.now(),
+    }),
+  });
+  await dying.casting.cast(as(dying, participants[0] ?? ""), { voteId, vote: "yes" });
+  expect(dying.errors).toHaveLength(1);
+  await clock.advance(5_000);
+  expect((await waiting).result?.outcome).toMatchObject({ because: "all_voted", tally: { outcome: "accepted" } });
+});

@@ -181,12 +181,17 @@ test("the deadline is the store's: a late ballot is refused, and whoever reads f
   expect(await code(b.casting.cast(b.call, { voteId, vote: "yes" }))).toBe("failed_precondition");
   // all who look at once get the same record
   const readers = names(8, "reader").map((name) => process(name));
+  let writes = 0;
+  using _ = store.watch(resultKey(voteId), () => {
+    writes += 1;
+  });
   const found = await Promise.all(readers.map(({ results, call }) => results.get(call, { voteId })));
   const [first] = found;
   expect(first?.result?.outcome).toMatchObject({ because: "deadline", closedAt: closesAt, tally: { outcome: "rejected" } });
   expect(new Set(found.map(({ result }) => JSON.stringify(result))).size).toBe(1);
   const written = await store.get(resultKey(voteId));
   await process("late").results.get(process("late").call, { voteId });
+  expect(writes).toBe(1);
   expect((await store.get(resultKey(voteId)))?.rev).toBe(written?.rev);
 });
 
@@ -390,4 +395,23 @@ test("a wait that is cancelled ends at once with the caller's reason, and says m
   expect(told).toEqual([5_000, 10_000]);
   gone.abort(new Error("cancelled"));
   await expect(waiting).rejects.toThrow("cancelled");
+});
+
+test("what somebody wrote past the servers into an open swarm's store is no participant's ballot", async () => {
+  verifies("VOTE-13");
+  const { process, store, clock } = swarm();
+  const a = process("a");
+  const { id: voteId } = await a.votes.initiate(a.call, { proposal: "p", participants: ["a", "b", "c"], timeoutMs: MINUTE });
+  await store.transact((tx) => {
+    for (const voter of ["stranger", "other"])
+      tx.put(ballotKey(voteId, voter), { voter, ballot: { choice: { vote: "yes" }, at: 1 } });
+    tx.put(ballotKey(voteId, "b"), { voter: "b", ballot: { choice: { vote: "perhaps" }, at: 1 } });
+  });
+  await a.casting.cast(a.call, { voteId, vote: "no" });
+  await clock.advance(MINUTE);
+  const { result } = await a.results.get(a.call, { voteId });
+  expect(result?.outcome).toMatchObject({
+    tally: { counts: { yes: 0, no: 1 }, turnout: { voted: 1 } },
+    invalid: { names: ["b"] },
+  });
 });
