@@ -342,6 +342,34 @@ describe("a call that waits", () => {
     await expect(settle()).rejects.toMatchObject({ code: "permission_denied" });
   });
 
+  test("after it has written shows nothing of what came since, once its caller was revoked", async () => {
+    verifies("SEC-08");
+    let skippedMs = 0;
+    const stopped = new GuardedSwarm();
+    await stopped.publish({ members: stopped.member("ann", ["worker"]), policies: [WORK] });
+    const now = stopped.clock.now.bind(stopped.clock);
+    stopped.clock.now = () => now() + skippedMs;
+    const { guard, caller } = await stopped.process("ann");
+    const { call, settle } = await guard.admit(caller, claim);
+    await call.transact((tx) => tx.put("x/1", 1) ?? null); // and waits for an answer to it
+    await stopped.publish({ members: stopped.member("ann", ["worker"], { revokedAt: 1 }) });
+    skippedMs = 30_000; // the process stands still meanwhile, and none of its timers has fired
+    await expect(settle()).rejects.toMatchObject({ code: "permission_denied" });
+    expect(await stopped.audited()).toMatchObject([{ outcome: "permit" }, { outcome: "deny", reason: "revoked" }]);
+  });
+
+  test("that has written answers also when it may not be done any more by the time", async () => {
+    const { guard, caller } = await swarm.process("ann");
+    const hours: Policy = { ...WORK, when: { time: { to: "15:07" } } }; // the clock stands at 15:06:40
+    await swarm.publish({ policies: [hours] });
+    await swarm.clock.advance(5_000);
+    const { call, settle } = await guard.admit(caller, claim);
+    await call.transact((tx) => tx.put("x/1", 1) ?? null);
+    await swarm.clock.advance(30_000);
+    await settle();
+    expect(await outcome(guard.admit(caller, claim))).toBe("permission_denied");
+  });
+
   test("goes on when others were revoked", async () => {
     const { guard, caller, trust } = await swarm.process("ann");
     const admission = await guard.admit(caller, claim);
@@ -366,6 +394,36 @@ describe("rates", () => {
     await swarm.clock.advance(20_000);
     expect(await outcome(two.guard.admit(two.caller, claim))).toBe("permitted");
     expect(await outcome(one.guard.admit(one.caller, claim))).toBe("limit_exceeded");
+  });
+
+  test("let nobody in who was revoked while the rate was taken", async () => {
+    verifies("SEC-08");
+    await swarm.publish({ policies: [rated] });
+    const { promise: held, resolve: goOn } = Promise.withResolvers<void>();
+    const { promise: asked, resolve: isAsked } = Promise.withResolvers<void>();
+    const slow = new Proxy(swarm.store, {
+      get(target, name) {
+        const member: unknown = Reflect.get(target, name, target);
+        if (typeof member !== "function") return member;
+        return async (...given: unknown[]) => {
+          if (name === "transact") {
+            isAsked();
+            await held;
+          }
+          return await Reflect.apply(member, target, given);
+        };
+      },
+    }) as Store;
+    const { guard, caller, trust } = await swarm.process("ann", { store: slow });
+    const admitted = guard.admit(caller, claim);
+    await asked; // it is judged, and its rate is being taken
+    await swarm.publish({ members: swarm.member("ann", ["worker"], { revokedAt: 1 }) });
+    await swarm.round({ trust });
+    goOn();
+    await expect(admitted.then(({ call }) => call.transact((tx) => tx.put("x/1", 1) ?? null))).rejects.toMatchObject({
+      code: "permission_denied",
+    });
+    expect(await swarm.store.get("x/1")).toBeUndefined();
   });
 
   test("bound nobody whom another policy permits it without a rate", async () => {

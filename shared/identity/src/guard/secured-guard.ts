@@ -104,17 +104,18 @@ export class SecuredGuard implements Guard {
 
   async admit(...[caller, operation, once]: Parameters<Guard["admit"]>): Promise<Admission> {
     const { store, audit } = this.#options;
-    const decision = await this.#orWrittenDown(caller, operation, async () => {
+    const { decision, inFlight } = await this.#orWrittenDown(caller, operation, async () => {
       this.#countCall(caller);
       await this.#lookAgain();
-      const judged = this.#judge(caller, operation);
-      if (judged.rates.length > 0) await this.#takeRate(caller, judged.rates);
-      return judged;
+      let decision = this.#judge(caller, operation);
+      if (decision.rates.length > 0) {
+        await this.#takeRate(caller, decision.rates);
+        decision = this.#judge(caller, operation); // it may have been revoked while the store was asked
+      }
+      // in the same turn: no change is between the decision and what it is known by
+      return { decision, inFlight: this.#begun(caller, operation) };
     });
     const permit = this.#event(caller, operation, "permit", decision);
-    const judged = { at: this.#options.clock.now(), changes: this.#changes };
-    const inFlight: InFlight = { caller, operation, judged, ending: undefined, denial: undefined };
-    this.#inFlight.add(inFlight);
     let audited = false;
     const decided = <T extends Json>(plan: (tx: Transaction) => T, options?: TransactOptions) =>
       audit.transact<{ outcome: T; wrote: boolean } | undefined>(
@@ -147,7 +148,11 @@ export class SecuredGuard implements Guard {
       },
       settle: async (failure) => {
         this.#inFlight.delete(inFlight);
-        if (audited) return; // what was written was let in when it was written
+        if (audited) {
+          // what was written was let in when it was written; what was learnt since is for those who may learn it
+          if (failure === undefined) await this.#orWrittenDown(caller, operation, () => this.#judgeSince(inFlight));
+          return;
+        }
         if (failure === undefined) {
           await this.#orWrittenDown(caller, operation, async () => {
             await this.#lookAgain();
@@ -231,6 +236,21 @@ export class SecuredGuard implements Guard {
     if (judged.changes === this.#changes && Math.abs(at - judged.at) <= DECISION_MS_MAX) return;
     this.#judge(call.caller, call.operation, at);
     call.judged = { at, changes: this.#changes };
+  }
+
+  /** Judges a call that has written by what has changed since, when it took long; not by the time of day. @throws Denial; SwarmError unavailable */
+  async #judgeSince({ caller, operation, judged }: InFlight): Promise<void> {
+    const at = this.#options.clock.now();
+    if (Math.abs(at - judged.at) <= DECISION_MS_MAX) return;
+    await this.#lookAgain();
+    if (judged.changes !== this.#changes) this.#judge(caller, operation);
+  }
+
+  #begun(caller: Caller, operation: Operation): InFlight {
+    const judged = { at: this.#options.clock.now(), changes: this.#changes };
+    const inFlight: InFlight = { caller, operation, judged, ending: undefined, denial: undefined };
+    this.#inFlight.add(inFlight);
+    return inFlight;
   }
 
   /** The member that the caller proved to be. @throws Denial; SwarmError unavailable */
