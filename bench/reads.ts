@@ -10,7 +10,7 @@ export const READS: Readonly<Record<ServerName, ToolCall>> = {
   "task-coordination": { tool: "get_workers", args: {} },
   "agent-comm": { tool: "list_subscriptions", args: {} },
   "shared-state": { tool: "list_locks", args: {} },
-  consensus: { tool: "list_active_votes", args: {} },
+  consensus: { tool: "list_active_votes", args: { ended: true } },
 };
 
 export const ECHO: ToolCall = { tool: "echo", args: { text: "hello" } };
