@@ -1,7 +1,7 @@
 /** What changed since a revision, and waiting for it. */
 import { type Attempt, waitFor } from "@mcp-swarm/coordination";
 import { assert, type Clock, type Json, newId, PAGE_DEFAULT, type Random, SwarmError } from "@mcp-swarm/core";
-import type { Call } from "@mcp-swarm/identity";
+import type { Call, Caller } from "@mcp-swarm/identity";
 import { prefixRange, SCAN_LIMIT_MAX, type Store, segment } from "@mcp-swarm/store";
 import { keys, logRange, logRevision, revisionOf } from "./state-layer.ts";
 import {
@@ -92,21 +92,35 @@ export type WaitInput = SpaceInput &
 /** Pages of the log that one look reads: the whole window. */
 const LOG_PAGES_MAX = Math.ceil(LOG_REVISIONS_MAX / SCAN_LIMIT_MAX);
 
+/** Whether policy lets the caller read this; what a subscription is about stands in no call that names it. */
+export type MayRead = (caller: Caller, watched: SpaceInput & Watched) => boolean;
+
+export interface ChangeLogOptions {
+  readonly scopes: Scopes;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Absent: everybody may read everything. */
+  readonly mayRead?: MayRead | undefined;
+}
+
 export class ChangeLog {
   readonly #scopes: Scopes;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #mayRead: MayRead | undefined;
 
-  constructor({ scopes, clock, random }: { scopes: Scopes; clock: Clock; random: Random }) {
+  constructor({ scopes, clock, random, mayRead }: ChangeLogOptions) {
     this.#scopes = scopes;
     this.#clock = clock;
     this.#random = random;
+    this.#mayRead = mayRead;
   }
 
   /**
    * The changes behind a revision, or the next ones once there are any. Without `sinceRev` it looks for what comes from now on,
    * with a subscription for what was not acknowledged.
-   * @throws SwarmError failed_precondition when the log does not go back so far
+   * @throws SwarmError failed_precondition when the log does not go back so far; permission_denied for a subscription to what the
+   *   caller may not read
    */
   async wait(call: Pick<Call, "store" | "caller">, input: WaitInput, waiting: Waiting = {}): Promise<Changes> {
     const { store, caller } = call;
@@ -116,6 +130,11 @@ export class ChangeLog {
     }
     const space: Space = subscription ? spaceOf(subscription) : this.#scopes.space(caller, input);
     const watched = checkWatched(subscription ?? input);
+    const check = () => {
+      if (subscription && this.#mayRead?.(caller, { ...this.#scopes.named(caller, space), ...watched }) === false)
+        throw mayNotRead();
+    };
+    check();
     const limit = input.limit ?? PAGE_DEFAULT;
     let from = startOf(input, subscription) ?? { rev: revisionOf(await store.get(keys.revision(space))), skip: 0 };
     let seen: Changes | undefined;
@@ -132,6 +151,7 @@ export class ChangeLog {
       waitMs: input.waitMs ?? 0,
       ...waiting,
     });
+    check(); // it may have been forbidden meanwhile
     const answer = found ?? seen;
     assert(answer !== undefined, "a wait looks at least once");
     return answer;
@@ -233,6 +253,12 @@ export class ChangeLog {
     if (!row) throw noSubscription();
     return row.value as Subscription;
   }
+}
+
+function mayNotRead(): SwarmError {
+  return new SwarmError("permission_denied", "No policy permits you to read what this subscription is about.", {
+    hint: "Unsubscribe, or ask for a policy that permits state:read on it.",
+  });
 }
 
 function spaceOf({ scope, scopeId }: Space): Space {

@@ -47,7 +47,17 @@ export async function openStateServer({ store, config, clock, random, log, secur
   const session = config.hostSessionId && deriveAgentId({ env: { CLAUDE_CODE_SESSION_ID: config.hostSessionId }, random });
   const scopes = new Scopes(session);
   const values = new Values({ scopes, keepDeletedMs: keepDeletedMs(config.retentionDays) });
-  const changes = new ChangeLog({ scopes, clock, random });
+  const changes = new ChangeLog({
+    scopes,
+    clock,
+    random,
+    mayRead:
+      security &&
+      ((caller, watched) => {
+        const resource = resourceOf(watched, caller);
+        return security.guard.stillAdmits(caller, { operation: "state:read", resource, arguments: { ...watched } });
+      }),
+  });
   for (const job of stateJobs(store, values)) maintenance.add(job);
   const trust = security?.trust;
   const contexts = new Contexts({

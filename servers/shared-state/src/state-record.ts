@@ -152,8 +152,10 @@ export function spaceInputOf(name: string): SpaceInput {
   const colon = name.indexOf(":");
   const scope = colon < 0 ? name : name.slice(0, colon);
   const known = SCOPES.find((one) => one === scope);
-  if (known !== undefined) return { scope: known, scopeId: colon < 0 ? undefined : name.slice(colon + 1) };
-  throw new SwarmError("invalid_argument", "The address names no scope.", {
+  // an owner that goes without saying is the reader's: one address would name other values for each, and policies none of them
+  const isWhole = known === "global" ? colon < 0 : colon > 0;
+  if (known !== undefined && isWhole) return { scope: known, scopeId: colon < 0 ? undefined : name.slice(colon + 1) };
+  throw new SwarmError("invalid_argument", "The address does not name a scope whole.", {
     hint: "Use state://global/<key>, or session:<id>, agent:<id>, workflow:<id> in the place of global.",
   });
 }

@@ -40,6 +40,11 @@ export class Scopes {
     return caller.processId === undefined ? own : (this.#hostSession ?? own);
   }
 
+  /** A space as its reader names it: a session of its own needs no id. */
+  named(caller: Caller, space: Space): SpaceInput {
+    return space.scope === "session" && space.scopeId === this.session(caller) ? { scope: "session" } : space;
+  }
+
   /** @throws SwarmError invalid_argument */
   place(caller: Caller, input: PlaceInput, field = "key"): Place {
     return { space: this.space(caller, input), key: checkKey(input.key, field) };

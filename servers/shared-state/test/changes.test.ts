@@ -253,6 +253,36 @@ describe("the log of changes", () => {
 });
 
 describe("a subscription", () => {
+  test("shows nothing that its agent may not read, or may not any more while it waits", async () => {
+    verifies("SEC-06");
+    const asked: object[] = [];
+    let may = true;
+    const mayRead = (_: unknown, watched: object) => {
+      asked.push(watched);
+      return may;
+    };
+    const { host } = swarm();
+    const writer = host("writer");
+    const a = host("a", { mayRead, session: "mine" });
+    const subscribed = async (input: WaitInput) => (await a.changes.subscribe(a.call, input)).subscription.id;
+    const subscriptionId = await subscribed({ scope: "workflow", scopeId: "w", prefix: "k/" });
+    await a.changes.wait(a.call, { subscriptionId });
+    const waits = codeOf(a.changes.wait(a.call, { subscriptionId, waitMs: WAIT_MS_MAX }));
+    await rest();
+    may = false;
+    await writer.values.set(writer.call, { scope: "workflow", scopeId: "w", key: "k/1", value: 1 });
+    expect(await waits).toBe("permission_denied");
+    expect(await codeOf(a.changes.wait(a.call, { subscriptionId }))).toBe("permission_denied");
+    expect(new Set(asked.map((one) => JSON.stringify(one)))).toEqual(
+      new Set([JSON.stringify({ scope: "workflow", scopeId: "w", prefix: "k/" })]),
+    );
+    may = true;
+    expect((await a.changes.wait(a.call, { subscriptionId })).changes.map(({ key }) => key)).toEqual(["k/1"]);
+    const own = await subscribed({ scope: "session", key: "k" });
+    await a.changes.wait(a.call, { subscriptionId: own });
+    expect(asked.at(-1)).toEqual({ scope: "session", key: "k" }); // as its tools name it
+  });
+
   test("shows what was not acknowledged again, in whatever process its agent lives", async () => {
     verifies("STATE-06");
     const { host } = swarm();

@@ -97,7 +97,7 @@ export function resourceOf(
     scopeId,
     prefix = "",
     key = `${prefix}*`,
-  }: { scope?: string; scopeId?: string; prefix?: string; key?: string },
+  }: { scope?: string | undefined; scopeId?: string | undefined; prefix?: string | undefined; key?: string | undefined },
   { agentId }: Pick<Caller, "agentId">,
 ): string {
   const whose = scopeId ?? (scope === "agent" ? agentId : undefined);

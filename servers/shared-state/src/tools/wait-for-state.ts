@@ -15,7 +15,9 @@ export const waitForState = defineTool({
     "Answers the changes since sinceRev, and waits for one when there are none. Call again with sinceRev nextRev (or cursor nextCursor): none is missed.",
   toolset: "values",
   operation: "state:read",
-  resource: resourceOf,
+  // what a subscription is about is judged as well when it is found
+  resource: ({ subscriptionId, ...place }, caller) =>
+    subscriptionId === undefined ? resourceOf(place, caller) : `subscription/${subscriptionId}`,
   effects: READS,
   input: () => ({
     key: key().exactOptional(),

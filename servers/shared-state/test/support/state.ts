@@ -3,7 +3,7 @@ import { type ManualClock, manualClock, seededRandom } from "@mcp-swarm/core";
 import { type Call, plainCall } from "@mcp-swarm/identity";
 import type { Store } from "@mcp-swarm/store";
 import { MemoryStore } from "@mcp-swarm/store/memory";
-import { ChangeLog } from "../../src/changes.ts";
+import { ChangeLog, type MayRead } from "../../src/changes.ts";
 import { stateJobs } from "../../src/state-retention.ts";
 import { Scopes } from "../../src/state-scope.ts";
 import { Values } from "../../src/values.ts";
@@ -23,7 +23,7 @@ export interface Host {
 export interface Swarm {
   readonly store: MemoryStore;
   readonly clock: ManualClock;
-  host(agentId: string, options?: { session?: string; remote?: boolean }): Host;
+  host(agentId: string, options?: { session?: string; remote?: boolean; mayRead?: MayRead }): Host;
 }
 
 export function swarm(): Swarm {
@@ -36,7 +36,7 @@ export function hostOn(
   store: Store,
   clock: ManualClock,
   agentId: string,
-  { session, remote = false }: { session?: string; remote?: boolean } = {},
+  { session, remote = false, mayRead }: { session?: string; remote?: boolean; mayRead?: MayRead } = {},
 ): Host {
   const scopes = new Scopes(session);
   const values = new Values({ scopes, keepDeletedMs: KEEP_DELETED_MS });
@@ -45,7 +45,7 @@ export function hostOn(
     agentId,
     call: plainCall(store, { agentId, verified: false, processId: remote ? undefined : `process-of-${agentId}` }),
     values,
-    changes: new ChangeLog({ scopes, clock, random: seededRandom(agentId.length) }),
+    changes: new ChangeLog({ scopes, clock, random: seededRandom(agentId.length), mayRead }),
     async maintain() {
       for (const job of jobs) await job.run();
     },
