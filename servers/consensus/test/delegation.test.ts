@@ -49,6 +49,9 @@ test("an own ballot overrides a delegation, a delegation may be taken back, and 
   await delegate(2, 5);
   expect((await by(0).votes.get(by(0).call, { voteId })).own).toBe("delegated");
   await cast(0, "no");
+  const [row] = (await by(0).results.ballots(by(0).call, { voteId })).rows;
+  expect(row).toMatchObject({ voter: "v-00000", ballot: { choice: { vote: "no" } } });
+  expect(row).not.toHaveProperty("delegated");
   await delegate(1);
   await cast(5, "yes");
   expect(await code(delegate(0, 5))).toBe("already_exists");

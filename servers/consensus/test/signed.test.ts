@@ -229,7 +229,12 @@ test("rows that somebody wrote past the servers make no second ballot, no voter,
   await put("agent-00002", { voter: "agent-00002", recused: { reason: "r", at: 1 } });
   const same = keys.signed("agent-00003", "ballot", ballotPayload({ record, voter: "agent-00003" }, { vote: "yes" }, undefined));
   await put("agent-00003", { voter: "agent-00003", equivocation: { signatures: [same, same], at: 1 } });
-  await put("agent-00004", { voter: "agent-00004", ballot: { choice: { vote: "maybe" }, at: 1, signature: same } });
+  const inItsName = keys.signed(
+    "agent-00003",
+    "ballot",
+    ballotPayload({ record, voter: "agent-00004" }, { vote: "yes" }, undefined),
+  );
+  await put("agent-00004", { voter: "agent-00004", ballot: { choice: { vote: "yes" }, at: 1, signature: inItsName } });
   for (const one of [c, d]) await code(one.casting.cast(one.call, { voteId, vote: "yes" }));
   await clock.advance(MINUTE);
   const { result } = await a.results.get(a.call, { voteId });
