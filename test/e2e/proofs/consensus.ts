@@ -1,4 +1,5 @@
 import { expect } from "vitest";
+import type { Host } from "../../support/host.ts";
 import type { ServerProof, ToolCall } from "./proof.ts";
 
 /** Longest option, in UTF-16 units. */
@@ -134,17 +135,17 @@ export const consensus: ServerProof = {
     ];
   },
   async roundTrip(writer, reader, mark) {
+    const nameOf = async (host: Host) => (await host.call<{ caller: { agentId: string } }>("list_active_votes")).caller.agentId;
+    const [initiator, voter] = [await nameOf(writer), await nameOf(reader)];
     const { vote } = await writer.call<{ vote: { id: string } }>("initiate_vote", {
-      ...{ proposal: { mark }, participants: [reader.agent], ...LONG },
+      ...{ proposal: { mark }, participants: [voter], ...LONG },
     });
     const voteId = vote.id;
-    expect(await reader.call("get_vote", { voteId })).toMatchObject({
-      vote: { proposal: { mark }, initiator: writer.agent, you: "to_cast" },
-    });
+    expect(await reader.call("get_vote", { voteId })).toMatchObject({ vote: { proposal: { mark }, initiator, you: "to_cast" } });
     await reader.call("cast_vote", { voteId, vote: "yes", rationale: mark });
     expect(await writer.call("get_result", { voteId, waitMs: 10_000 })).toMatchObject({
       ...{ status: "closed", result: { outcome: "accepted", counts: expect.arrayContaining([{ of: "yes", count: 1 }]) } },
     });
-    expect(await writer.call("list_ballots", { voteId })).toMatchObject({ ballots: [{ voter: reader.agent, rationale: mark }] });
+    expect(await writer.call("list_ballots", { voteId })).toMatchObject({ ballots: [{ voter, rationale: mark }] });
   },
 };
