@@ -5,7 +5,7 @@
 import { type Clock, SwarmError } from "@mcp-swarm/core";
 import { type Caller, checkAgentId } from "@mcp-swarm/identity";
 import { Pattern } from "@mcp-swarm/identity/policy";
-import { ApiKeys, SCOPE_LENGTH_MAX, verifyToken } from "@mcp-swarm/identity/trust";
+import { ApiKeys, LOOK_AGE_MS_MAX, SCOPE_LENGTH_MAX, verifyToken } from "@mcp-swarm/identity/trust";
 import type { Store } from "@mcp-swarm/store";
 import type { Security } from "./security.ts";
 
@@ -83,15 +83,18 @@ export class HttpAuth {
     resources: readonly string[],
   ): Promise<{ agentId: string; scope: string | undefined; expiresAt: number }> {
     const { security, store, clock } = this.#options;
+    const { trust } = security;
+    // of a process that was stopped: what it believes may be older than the end of a credential
+    if (Math.abs(clock.now() - trust.lookedAt) > LOOK_AGE_MS_MAX) await trust.refresh();
     const now = clock.now();
-    if (!credential.startsWith("swarm_")) return await verifyToken(credential, security.trust, { audiences: resources, now });
+    if (!credential.startsWith("swarm_")) return await verifyToken(credential, trust, { audiences: resources, now });
     const keys = this.apiKeys;
     if (!keys) {
       throw new SwarmError("unauthenticated", "This server issues no credentials, so it takes no API keys.", {
         hint: "Use the server that the API key was made by, or a token.",
       });
     }
-    const { agentId } = await keys.verify(credential, { store, membership: security.trust, now });
+    const { agentId } = await keys.verify(credential, { store, membership: trust, now });
     return { agentId, scope: undefined, expiresAt: now + API_KEY_STANDS_MS };
   }
 

@@ -12,8 +12,6 @@ import type { Security } from "./security.ts";
 const TOKEN_PATH = "/oauth/token";
 const SIGN_IN_PATH = "/oauth/authorize";
 const ISSUER_METADATA_PATH = "/.well-known/oauth-authorization-server";
-/** Streams that wait at once for their credential to end; more are not told of changes to it before they ask again. */
-const STREAMS_MAX = 10_000;
 
 export interface HttpFrontOptions {
   readonly site: HttpSite;
@@ -32,8 +30,8 @@ export interface HttpAnswer {
   readonly body: unknown;
 }
 
-/** A stream that was opened with a credential. */
-interface Stream {
+/** An answer that was asked for with a credential and has not ended. */
+interface Pending {
   readonly from: HttpCaller;
   readonly response: ServerResponse;
 }
@@ -44,7 +42,8 @@ export class HttpFront implements Disposable {
   readonly #tokens: TokenEndpoint;
   /** Path of a metadata document → path of the resource that it is about. */
   readonly #metadataPaths = new Map<string, string>();
-  readonly #streams = new Set<Stream>();
+  /** As many as there are connections. */
+  readonly #pending = new Set<Pending>();
   readonly #changes: Disposable;
 
   constructor(options: HttpFrontOptions) {
@@ -62,7 +61,7 @@ export class HttpFront implements Disposable {
       resources: site.bases.flatMap((base) => [...mounts.keys()].map((path) => base + path)),
       audiences: site.bases.flatMap((base) => [base, `${base}/`, base + TOKEN_PATH]),
     });
-    this.#changes = security.trust.onChange(() => void this.#endStreams().catch((error) => options.onError(error)));
+    this.#changes = security.trust.onChange(() => void this.#endRevoked().catch((error) => options.onError(error)));
   }
 
   /** The answer to a request for metadata or a token; undefined for any other path. */
@@ -115,16 +114,18 @@ export class HttpFront implements Disposable {
     return insufficientScope(from.scope, [...operations], this.#metadataUrl(host, path));
   }
 
-  /** Ends a response that goes on when what it was opened with is no longer good: its host then asks anew, with what is. */
-  endWithCredential(from: HttpCaller, response: ServerResponse): void {
-    if (this.#streams.size >= STREAMS_MAX) return;
-    const stream = { from, response };
+  /**
+   * Ends a response when what it was asked for with is revoked before it has ended: its host then asks anew, with what is good. One
+   * that streams ends with its credential's time too; a call may still answer.
+   */
+  endWithCredential(from: HttpCaller, response: ServerResponse, { streams }: { readonly streams: boolean }): void {
+    const pending = { from, response };
     const { clock } = this.#options;
-    const timer = clock.timer(from.expiresAt - clock.now(), () => response.destroy());
-    this.#streams.add(stream);
+    const timer = streams ? clock.timer(from.expiresAt - clock.now(), () => response.destroy()) : undefined;
+    this.#pending.add(pending);
     response.once("close", () => {
-      timer[Symbol.dispose]();
-      this.#streams.delete(stream);
+      timer?.[Symbol.dispose]();
+      this.#pending.delete(pending);
     });
   }
 
@@ -132,8 +133,8 @@ export class HttpFront implements Disposable {
     this.#changes[Symbol.dispose]();
   }
 
-  async #endStreams(): Promise<void> {
-    for (const { from, response } of [...this.#streams]) if (!(await from.stillGood())) response.destroy();
+  async #endRevoked(): Promise<void> {
+    for (const { from, response } of [...this.#pending]) if (!(await from.stillGood())) response.destroy();
   }
 
   #metadataUrl(host: string | undefined, path: string): string {

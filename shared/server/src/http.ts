@@ -18,6 +18,10 @@ export { isSecured, parseAddress } from "./http-site.ts";
 
 /** How long open requests may take to end when the server stops. */
 const DRAIN_MS = 500;
+/** Most connections at once; further ones are closed as they come. */
+const CONNECTIONS_MAX = 10_000;
+/** How long a request may take to arrive whole. */
+const ARRIVAL_MS_MAX = 60_000;
 /** Largest body of a request of the protocol, in bytes. */
 const BODY_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -56,7 +60,8 @@ export async function serveHttp(
     }),
   );
 
-  const server = createServer();
+  const server = createServer({ requestTimeout: ARRIVAL_MS_MAX });
+  server.maxConnections = CONNECTIONS_MAX;
   await listening(server, address);
   const bound = server.address() as AddressInfo;
   const site = siteOf(address, bound, secured ? process_.config.publicUrl : undefined);
@@ -96,10 +101,11 @@ export async function serveHttp(
     if (!front) return await mount.node(request as NodeRequest, response);
     const from = await front.admit(request, path);
     if ("status" in from) return send(response, from.status, from.body, from.headers);
+    // before its body is read: that may take long, and what it was let in by may end meanwhile
+    front.endWithCredential(from, response, { streams: request.headers["mcp-method"] === LISTEN });
     const message = from.scope ? await readMessage(request) : undefined;
     const refusal = await front.scopeRefusal(from, request.headers.host, path, message);
     if (refusal) return send(response, refusal.status, refusal.body, refusal.headers);
-    if (request.headers["mcp-method"] === LISTEN) front.endWithCredential(from, response);
     await mount.node(Object.assign(request as NodeRequest, { auth: callers.remember(from) }), response, message);
   };
 
@@ -186,7 +192,7 @@ class Fronts {
     if (this.#front?.of === security) return this.#front.front;
     this.close();
     const { clock, log } = this.#process;
-    const onError = (error: unknown) => log.warn({ err: error }, "A stream could not be checked; it ends with its token");
+    const onError = (error: unknown) => log.warn({ err: error }, "Whether a credential is still good could not be found out");
     const front = new HttpFront({ site: this.#site, mounts: this.#mounts, security, store, clock, onError });
     this.#front = { of: security, front };
     return front;

@@ -16,7 +16,7 @@ import { onceCall } from "../idempotency.ts";
 import type { Decision, Policy, RateLimit } from "../policy/policy.ts";
 import { PolicySet } from "../policy/policy-set.ts";
 import { type Bucket, takeRate } from "../rate.ts";
-import { type Principal, type SelfStatus, TRUST_ROUND_MS, type Trust } from "../trust/trust.ts";
+import { LOOK_AGE_MS_MAX, type Principal, type SelfStatus, type Trust } from "../trust/trust.ts";
 import type { Admission, Guard, Operation } from "./guard.ts";
 
 /** What the guard goes by: what this process believes of its swarm. */
@@ -45,8 +45,6 @@ export interface SecuredGuardOptions {
   readonly callRate: number;
 }
 
-/** A process that looked at the bundle longer ago (it was stopped, or is too busy) looks again before it lets anything in. */
-const LOOK_AGE_MS_MAX = TRUST_ROUND_MS + 1_000;
 /** How often a transaction that became too late for its decision is tried again. */
 const LATE_TRIES_MAX = 3;
 /** Agents whose rate of calls a process remembers; one forgotten begins anew. */

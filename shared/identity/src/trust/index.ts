@@ -72,6 +72,7 @@ export {
   verifyToken,
 } from "./token.ts";
 export {
+  LOOK_AGE_MS_MAX,
   type Principal,
   type SelfStatus,
   SIGNED_LENGTH_MAX,

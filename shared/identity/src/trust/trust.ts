@@ -13,6 +13,8 @@ import type { VersionMemory } from "./version-memory.ts";
  * wakes for every commit of anybody, which cost each call of a secured swarm 6% and would read a large bundle all the time.
  */
 export const TRUST_ROUND_MS = 5_000;
+/** A process that looked at the bundle longer ago (it was stopped, or is too busy) looks again before it lets anything in. */
+export const LOOK_AGE_MS_MAX = TRUST_ROUND_MS + 1_000;
 /** How long a process goes on without a bundle it may trust. */
 export const TRUST_AGE_MS_MAX = 10 * 60_000;
 /** Largest text that an agent signs, in characters: a value of the greatest size fits, as base64url. */
