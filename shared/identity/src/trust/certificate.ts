@@ -17,7 +17,6 @@ import { proveJws, readJws } from "./jws-strict.ts";
 import { type AgentKeys, isEncryptionKey, isSigningKey, type KeyPair, kidOf, publicKeysOf, signJws } from "./keys.ts";
 
 export const memberKey = (agentId: string): string => `member/${segment(agentId)}`;
-const MEMBERS_PREFIX = "member/";
 export const kidKey = (kid: string): string => `kid/${segment(kid)}`;
 
 /** Certificates in one row: how often an agent may replace its keys before the next bundle takes them in. */
