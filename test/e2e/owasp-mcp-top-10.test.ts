@@ -4,8 +4,9 @@
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { auditOrigin, verifyAuditLog } from "@mcp-swarm/identity/audit";
+import { AUDIT_PREFIX, auditOrigin, verifyAuditLog } from "@mcp-swarm/identity/audit";
 import { issueToken, kidOf, readKeyFile, secretOf } from "@mcp-swarm/identity/trust";
+import { prefixRange } from "@mcp-swarm/store";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
 import { runBin, startServerHttp } from "../support/bin.ts";
@@ -195,7 +196,8 @@ describe("OWASP MCP Top 10", () => {
     for (const [n, text] of texts.entries()) told += await tellHostile(server, { writer, reader }, text, n);
     expect(existsSync(marker)).toBe(false);
     await using look = await lookInto(folder.store);
-    if (told > 0) expect(JSON.stringify(await look.content())).toContain("DROP TABLE"); // it is there, as text
+    // it is there, as text; the security server of an open swarm keeps nothing
+    if (told > 0 && server !== "security") expect(JSON.stringify(await look.content())).toContain("DROP TABLE");
   });
 
   test("MCP06, intent flow subversion: what another agent wrote is named as such, with who wrote it proven, and is in no error", async () => {
@@ -262,12 +264,10 @@ describe("OWASP MCP Top 10", () => {
       verifyAuditLog({ store: swarm.store, origin: auditOrigin(kidOf(swarm.rootKey)), publicKey: () => sign.publicKey });
     await eventually("the last checkpoint is written", async () => (await verified()).uncovered === 0);
     expect(await verified()).toMatchObject({ ok: true, rows: 2 });
-    const [row] = (await contentOf(swarm.store)).filter(({ key, value }) => {
-      return key.startsWith("audit/") && (value as { tool?: string }).tool === "add_task";
-    });
-    if (!row) throw new Error("No row of the call");
-    await swarm.store.transact((tx) => tx.put(row.key, { ...(row.value as object), agentId: "somebody-else" }));
-    expect(await verified()).toMatchObject({ ok: false, firstBad: { key: row.key, what: "edited" } });
+    const [first] = await swarm.store.scan(prefixRange(AUDIT_PREFIX, 1));
+    if (!first) throw new Error("Nothing was written down");
+    await swarm.store.transact((tx) => tx.delete(first.key));
+    expect(await verified()).toMatchObject({ ok: false, firstBad: { what: "missing", seq: 1 } });
   });
 
   test("MCP09, shadow servers: one that nobody enrolled takes no part, and an open one is reached by nobody but its own machine", async () => {
@@ -325,10 +325,19 @@ async function tellHostile(server: string, hosts: Record<"writer" | "reader", Ho
   const recall = new Recall();
   let taken = 0;
   for (const [who, tool, args] of proofOf(server).hostile(text, n)) {
-    const answer = await hosts[who].try(tool, recall.fill(args));
+    const answer = await hosts[who].try(tool, filled(recall, args) ?? args);
     if (answer.isError) continue;
     recall.learn(answer.structured);
     taken += 1;
   }
   return taken;
+}
+
+/** The arguments with what earlier answers held; undefined when the call that would have answered it was refused. */
+function filled(recall: Recall, args: Record<string, unknown>): Record<string, unknown> | undefined {
+  try {
+    return recall.fill(args);
+  } catch {
+    return undefined;
+  }
 }
