@@ -494,6 +494,42 @@ describe("a secured swarm over HTTP", () => {
     await client.close();
   });
 
+  test("a call that waits, or whose body is still to come, ends when its token is revoked, and does nothing", async () => {
+    verifies("SEC-08");
+    const audience = resource("shared-state");
+    const issued = await issueToken(other, await bundle(), { agentId: "build-8", audience }, { now: Date.now() });
+    const waiting = post(audience, bearer(issued.token), "wait_for_state", { key: "late", waitMs: 50_000 }).then(
+      ({ body }) => `answered ${JSON.stringify(body)}`,
+      () => "ended",
+    );
+    const call = {
+      jsonrpc: "2.0",
+      id: 1,
+      method: "tools/call",
+      params: { name: "set_state", arguments: { key: "late", value: 1 } },
+    };
+    const body = JSON.stringify(call);
+    const headers = {
+      ...bearer(issued.token),
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+      "content-length": String(body.length),
+    };
+    const { promise: slow, resolve: isOver } = Promise.withResolvers<string>();
+    const sending = request(audience, { method: "POST", headers }, (response) => isOver(`answered ${response.statusCode}`));
+    sending.on("error", () => isOver("ended"));
+    sending.write(body.slice(0, 20));
+    // both requests are let in before this one is answered: connections are taken in their order
+    await post(audience, bearer(issued.token), "list_locks");
+    await swarm.admin.revokeToken(issued.jti, issued.expiresAt);
+    expect(await waiting).toBe("ended");
+    sending.end(body.slice(20));
+    expect(await slow).toBe("ended");
+    const good = await tokenOf(other, audience);
+    const read = await post(audience, bearer(good), "get_state", { key: "late" });
+    expect(JSON.stringify(read.body)).toContain("not_found");
+  });
+
   test("no credential appears in what the process says", async () => {
     verifies("SEC-15");
     const token = await tokenOf(other, resource());

@@ -54,6 +54,34 @@ describe("resources of a secured swarm", { concurrent: true }, () => {
     );
   });
 
+  test("have one name each: what is forbidden is not read by an address that leaves its owner out, nor by a subscription", async () => {
+    verifies("SEC-05", "SEC-06");
+    using folder = temporaryFolder();
+    const policies: Policy[] = [
+      { id: "all", effect: "permit", roles: ["worker"], operations: ["*"] },
+      { id: "no-key", effect: "forbid", agents: ["ann"], operations: ["state:read"], resources: ["state/agent:ann/key"] },
+      { id: "no-plan", effect: "forbid", agents: ["ann"], operations: ["state:read"], resources: ["state/workflow:w/plan/*"] },
+    ];
+    await using swarm = await SecuredSwarm.secure({ store: folder.store, policies });
+    for (const agentId of ["ann", "bob"]) await swarm.enroll(agentId);
+    await using ann = await swarm.host("ann", { server: STATE });
+    await using bob = await swarm.host("bob", { server: STATE });
+    await ann.call("set_state", { scope: "agent", key: "key", value: "hidden" });
+    for (const uri of ["state://agent:ann/key", "state://agent/key", "state://agent/*", "state://session/key"]) {
+      await expect(ann.read(uri), uri).rejects.toThrow(/forbids|whole/);
+    }
+    expect(await ann.try("get_state", { scope: "agent", key: "key" })).toMatchObject({ isError: true });
+    const watched = { scope: "workflow", scopeId: "w", prefix: "plan/" };
+    const { subscription } = await ann.call<{ subscription: { id: string } }>("subscribe_to_state_changes", watched);
+    await bob.call("set_state", { scope: "workflow", scopeId: "w", key: "plan/1", value: "hidden" });
+    for (const input of [watched, { subscriptionId: subscription.id }]) {
+      expect((await ann.try("wait_for_state", input)).text).toMatch(/^permission_denied/);
+    }
+    const own = await bob.call<{ subscription: { id: string } }>("subscribe_to_state_changes", { ...watched, fromRev: 0 });
+    const seen = await bob.call<{ changes: unknown[] }>("wait_for_state", { subscriptionId: own.subscription.id });
+    expect(seen.changes).toHaveLength(1);
+  });
+
   test("that a new policy forbids are no longer told of in a stream that is open", async () => {
     verifies("SEC-05");
     using folder = temporaryFolder();
