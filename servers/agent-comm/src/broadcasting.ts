@@ -1,6 +1,6 @@
 /** Topics, subscriptions and broadcasts of one process, put together around its messages. */
 import type { MaintenanceJob } from "@mcp-swarm/coordination";
-import { FanOuts } from "@mcp-swarm/coordination/messages";
+import { FanOuts, type ReadsTopic } from "@mcp-swarm/coordination/messages";
 import type { Clock, Random } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import { Broadcasts } from "./broadcast.ts";
@@ -20,7 +20,7 @@ export interface Broadcasting {
   readonly jobs: readonly MaintenanceJob[];
 }
 
-export function subscribing(options: { clock: Clock; random: Random }): Subscribing {
+export function subscribing(options: { clock: Clock; random: Random; readsTopic?: ReadsTopic | undefined }): Subscribing {
   const topics = new Topics();
   return { topics, subscriptions: new Subscriptions({ topics, ...options }) };
 }

@@ -1,5 +1,12 @@
 /** Reading one message, by those whom it concerns. */
-import { type Delivery, deliveryKey, type Held, type MessageRecord, messageKey } from "@mcp-swarm/coordination/messages";
+import {
+  type Delivery,
+  deliveryKey,
+  type Held,
+  type MessageRecord,
+  messageKey,
+  type ReadsTopic,
+} from "@mcp-swarm/coordination/messages";
 import { SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 
@@ -17,6 +24,7 @@ export async function readMessage(
   { caller, store }: Pick<Call, "caller" | "store">,
   { messageId, agentId }: { messageId: string; agentId?: string | undefined },
   held?: Held,
+  readsTopic?: ReadsTopic,
 ): Promise<ReadMessage> {
   const reader = speakAs(caller, agentId);
   const [entry, own] = await store.getMany([messageKey(messageId), deliveryKey(reader, messageId)]);
@@ -30,7 +38,8 @@ export async function readMessage(
     const sent = kind === "agent" && name !== undefined ? await store.get(deliveryKey(name, messageId)) : undefined;
     return sent ? { message, delivery: sent.value as Delivery } : { message };
   }
-  if (message?.audience.kind === "topic") return { message };
+  const { kind, name = "" } = message?.audience ?? {};
+  if (message && kind === "topic" && (readsTopic?.(reader, name) ?? true)) return { message };
   throw new SwarmError("not_found", `You neither got nor sent a message ${messageId}.`, {
     hint: "Ids are those of get_messages, send_message and get_thread; what expired is gone.",
   });

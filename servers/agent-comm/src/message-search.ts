@@ -3,7 +3,15 @@
  * only of a broadcast to inboxes the receivers are too many to stand in it, so whoever finds one is asked whether it got it.
  */
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
-import { type Held, LOOKED_AT_MAX, mayRead, messagesOf, type Pointer, type TextRow } from "@mcp-swarm/coordination/messages";
+import {
+  type Held,
+  LOOKED_AT_MAX,
+  mayRead,
+  messagesOf,
+  type Pointer,
+  type ReadsTopic,
+  type TextRow,
+} from "@mcp-swarm/coordination/messages";
 import { type Call, checkAgentId, speakAs } from "@mcp-swarm/identity";
 import { type Entry, fromOrdered, holdsPhrases, ordered, phrasesOf, TEXT_NAMESPACE } from "@mcp-swarm/store";
 import type { MessagePage } from "./threads.ts";
@@ -29,9 +37,11 @@ export interface SearchMessages {
 
 export class MessageSearch {
   readonly #held: Held | undefined;
+  readonly #readsTopic: ReadsTopic | undefined;
 
-  constructor({ held }: { held?: Held | undefined } = {}) {
+  constructor({ held, readsTopic }: { held?: Held | undefined; readsTopic?: ReadsTopic | undefined } = {}) {
     this.#held = held;
+    this.#readsTopic = readsTopic;
   }
 
   /**
@@ -51,7 +61,7 @@ export class MessageSearch {
       const hits = await store.search({ text, scopes, limit: PAGE, ...(before === undefined ? {} : { before }) });
       const recent = hits.filter((hit) => sentAtOf(hit) >= since);
       const rows = recent.map(({ value }) => value as TextRow);
-      const readable = await mayRead(store, reader, rows, this.#held);
+      const readable = await mayRead(store, reader, rows, this.#held, this.#readsTopic);
       let at = 0;
       for (; at < rows.length && found.length < limit; at++) {
         const row = rows[at];

@@ -1,6 +1,6 @@
 /** The domain of this server at work in one process: what its tools are given. */
 import { expiredRowsJob, Maintenance } from "@mcp-swarm/coordination";
-import type { Held } from "@mcp-swarm/coordination/messages";
+import type { Held, ReadsTopic } from "@mcp-swarm/coordination/messages";
 import { systemRandom } from "@mcp-swarm/core";
 import { deriveAgentId } from "@mcp-swarm/identity";
 import type { Domain, Host } from "@mcp-swarm/server";
@@ -19,6 +19,7 @@ export interface CommServer extends Domain, Messaging, Subscribing, Pick<Broadca
   readonly threads: Threads;
   readonly search: MessageSearch;
   readonly channels: Channels;
+  readonly readsTopic: ReadsTopic | undefined;
 }
 
 export async function openCommServer({ store, presence, config, clock, random, log, security }: Host): Promise<CommServer> {
@@ -30,7 +31,15 @@ export async function openCommServer({ store, presence, config, clock, random, l
   maintenance.add(expiredRowsJob(store));
   maintenance.start();
   const { retentionDays, messageRate } = config;
-  const topics = subscribing({ clock, random });
+  const readsTopic: ReadsTopic | undefined =
+    security &&
+    ((agentId, name) =>
+      // as whoever comes with a token of its own: this process's key says nothing of others
+      security.guard.stillAdmits(
+        { agentId, verified: true, processId: undefined },
+        { operation: "topic:read", resource: `topic/${name}`, arguments: {} },
+      ));
+  const topics = subscribing({ clock, random, readsTopic });
   const trust = security?.trust;
   const held: Held | undefined = trust && ((from) => trust.quarantined(from));
   const sealing = trust && trustSealing(trust, clock);
@@ -45,10 +54,11 @@ export async function openCommServer({ store, presence, config, clock, random, l
   return {
     ...messages,
     channels,
+    readsTopic,
     ...topics,
     broadcasts,
-    threads: new Threads({ held }),
-    search: new MessageSearch({ held }),
+    threads: new Threads({ held, readsTopic }),
+    search: new MessageSearch({ held, readsTopic }),
     agents: new Agents({ presence, session: hostSession(config.hostSessionId), forget: dropSubscriptions }),
     async close() {
       await maintenance.stop();

@@ -4,7 +4,7 @@
  * redelivery and dead letters are those of any message.
  */
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
-import { deliver, deliveryKey, type MessageRecord, messageKey } from "@mcp-swarm/coordination/messages";
+import { deliver, deliveryKey, type MessageRecord, messageKey, type ReadsTopic } from "@mcp-swarm/coordination/messages";
 import { type Clock, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, checkAgentId, speakAs } from "@mcp-swarm/identity";
 import { type Entry, ordered, prefixRange, type Rev, type Store, type Transaction } from "@mcp-swarm/store";
@@ -82,8 +82,11 @@ export class Subscriptions implements InboxSource {
   readonly #topics: Topics;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #readsTopic: ReadsTopic | undefined;
 
-  constructor({ topics, clock, random }: { topics: Topics; clock: Clock; random: Random }) {
+  constructor(options: { topics: Topics; clock: Clock; random: Random; readsTopic?: ReadsTopic | undefined }) {
+    const { topics, clock, random, readsTopic } = options;
+    this.#readsTopic = readsTopic;
     this.#topics = topics;
     this.#clock = clock;
     this.#random = random;
@@ -196,7 +199,9 @@ export class Subscriptions implements InboxSource {
     const entries = await store.scan(prefixRange(subscriptionsPrefix(agentId), SUBSCRIPTIONS_MAX));
     if (entries.length === 0) return { entries, heads: [] };
     const patterns = entries.flatMap((entry) => subscriptionOf(entry).topics);
-    return { entries, heads: await this.#heads(store, patterns) };
+    const heads = await this.#heads(store, patterns);
+    // what policy no longer lets the agent read stays unread; when it does again, the subscription goes on there
+    return { entries, heads: this.#readsTopic ? heads.filter(({ name }) => this.#readsTopic?.(agentId, name)) : heads };
   }
 
   async #heads(store: Store, patterns: readonly string[]): Promise<TopicRecord[]> {

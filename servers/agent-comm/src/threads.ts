@@ -7,6 +7,7 @@ import {
   mayRead,
   messagesOf,
   type Pointer,
+  type ReadsTopic,
   threadPrefix,
 } from "@mcp-swarm/coordination/messages";
 import { type Call, speakAs } from "@mcp-swarm/identity";
@@ -31,9 +32,11 @@ export interface MessagePage {
 
 export class Threads {
   readonly #held: Held | undefined;
+  readonly #readsTopic: ReadsTopic | undefined;
 
-  constructor({ held }: { held?: Held | undefined } = {}) {
+  constructor({ held, readsTopic }: { held?: Held | undefined; readsTopic?: ReadsTopic | undefined } = {}) {
     this.#held = held;
+    this.#readsTopic = readsTopic;
   }
 
   /**
@@ -50,7 +53,7 @@ export class Threads {
     for (let looked = 0; ; ) {
       const rows = await store.scan(prefixRange(prefix, PAGE, after === undefined ? {} : { after }));
       const pointers = rows.map(({ value }) => value as Pointer);
-      const readable = await mayRead(store, reader, pointers, this.#held);
+      const readable = await mayRead(store, reader, pointers, this.#held, this.#readsTopic);
       let at = 0;
       for (; at < rows.length && found.length < input.limit; at++) {
         const pointer = pointers[at];

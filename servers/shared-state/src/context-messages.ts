@@ -1,5 +1,13 @@
 /** A conversation as sources of a context, read where agent-comm keeps it. */
-import { type Held, type MessageRecord, mayRead, messagesOf, type Pointer, threadPrefix } from "@mcp-swarm/coordination/messages";
+import {
+  type Held,
+  type MessageRecord,
+  mayRead,
+  messagesOf,
+  type Pointer,
+  type ReadsTopic,
+  threadPrefix,
+} from "@mcp-swarm/coordination/messages";
 import { SwarmError } from "@mcp-swarm/core";
 import type { Call } from "@mcp-swarm/identity";
 import { prefixRange } from "@mcp-swarm/store";
@@ -18,10 +26,11 @@ export async function messageSources(
   { store, caller }: Pick<Call, "store" | "caller">,
   correlationId: string,
   held?: Held,
+  readsTopic?: ReadsTopic,
 ): Promise<Sources> {
   const rows = await store.scan(prefixRange(threadPrefix(correlationId), LOOKED_AT_MAX + 1, { reverse: true }));
   const pointers = rows.slice(0, LOOKED_AT_MAX).map(({ value }) => value as Pointer);
-  const readable = await mayRead(store, caller.agentId, pointers, held);
+  const readable = await mayRead(store, caller.agentId, pointers, held, readsTopic);
   const own = pointers.filter((_, at) => readable[at]);
   const found: MessageRecord[] = [];
   let chars = 0;

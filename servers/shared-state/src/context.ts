@@ -53,6 +53,7 @@ export type Asked =
   | { readonly taskId: string }
   | { readonly workflowId: string }
   | { readonly correlationId: string }
+  | { readonly topic: string }
   | { readonly place: PlaceInput };
 
 /** Reads what this server keeps, and what messages nobody may read now. */
@@ -108,7 +109,8 @@ export class Contexts {
     if (taskId !== undefined) found.push(await taskSources(call.store, taskId));
     if (keys.length > 0) found.push(await this.#readers.values(call, keys));
     if (workflowId !== undefined) found.push(await workflowSources(call.store, workflowId));
-    if (correlationId !== undefined) found.push(await messageSources(call, correlationId, this.#readers.held));
+    if (correlationId !== undefined)
+      found.push(await messageSources(call, correlationId, this.#readers.held, (_, topic) => this.#admits(call, { topic })));
     if (found.length === 0) {
       throw new SwarmError("invalid_argument", "Nothing was asked for.", {
         hint: "Give taskId, workflowId, correlationId or keys.",

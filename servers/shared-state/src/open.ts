@@ -87,6 +87,7 @@ function readingOf(asked: Asked, caller: Caller) {
     return { operation: "workflow:read", resource: `workflow/${asked.workflowId}`, arguments: { ...asked } };
   if ("correlationId" in asked)
     return { operation: "message:read", resource: `thread/${asked.correlationId}`, arguments: { ...asked } };
+  if ("topic" in asked) return { operation: "topic:read", resource: `topic/${asked.topic}`, arguments: {} };
   const { key, scope, scopeId } = asked.place;
   const place = { key, ...(scope === undefined ? {} : { scope }), ...(scopeId === undefined ? {} : { scopeId }) };
   return { operation: "state:read", resource: resourceOf(place, caller), arguments: place };

@@ -32,8 +32,8 @@ export const getMessage = defineTool({
       .exactOptional(),
   }),
   untrusted: ["message.payload", "part.text"],
-  async handle({ inbox, envelopes }, { offset, ...input }, { call, caller }) {
-    const { message: found, delivery } = await readMessage(call, input, inbox.held);
+  async handle({ inbox, envelopes, readsTopic }, { offset, ...input }, { call, caller }) {
+    const { message: found, delivery } = await readMessage(call, input, inbox.held, readsTopic);
     const message = await envelopes.openOne(caller, found);
     if (offset === undefined) {
       const became = delivery && { to: delivery.to, status: delivery.state, deliveries: delivery.deliveries };

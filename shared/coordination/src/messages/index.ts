@@ -10,7 +10,7 @@ export {
 } from "./fan-out.ts";
 export { heardKeys, noteHeard } from "./hops.ts";
 export { countRows, INBOX_MESSAGES_MAX, type InboxCount, InboxRoom, inboxIsFull } from "./inbox-room.ts";
-export { type Held, mayRead, messagesOf, type Pointer, steady } from "./message-finding.ts";
+export { type Held, mayRead, messagesOf, type Pointer, type ReadsTopic, steady } from "./message-finding.ts";
 export type { TextRow } from "./message-index.ts";
 export { agentKey, deliveryKey, messageKey, threadPrefix } from "./message-keys.ts";
 export {

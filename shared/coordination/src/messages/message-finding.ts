@@ -9,8 +9,8 @@ export type Pointer = {
   readonly from: string;
   /** Of a message to one agent. */
   readonly to?: string;
-  /** Any agent may read a topic. */
-  readonly topic?: true;
+  /** Its name: any agent may read it whom policy lets. `true` in rows that were written before there were policies. */
+  readonly topic?: string | true;
   readonly notBefore?: number;
 };
 
@@ -18,10 +18,13 @@ export function pointerTo({ id, from, audience, notBefore }: MessageRecord): Poi
   return {
     ...{ id, from },
     ...(audience.kind === "agent" && audience.name !== undefined ? { to: audience.name } : {}),
-    ...(audience.kind === "topic" ? { topic: true } : {}),
+    ...(audience.kind === "topic" ? { topic: audience.name ?? true } : {}),
     ...(notBefore === undefined ? {} : { notBefore }),
   };
 }
+
+/** Whether policy lets an agent read what is published in a topic. Absent in an open swarm, where every agent may. */
+export type ReadsTopic = (reader: string, topic: string) => boolean;
 
 /**
  * Whether what an agent sent is held back now, because the agent is quarantined: nobody gets it until that ends, and then all of it,
@@ -49,6 +52,7 @@ export async function mayRead(
   reader: string,
   pointers: readonly Pointer[],
   held?: Held,
+  readsTopic?: ReadsTopic,
 ): Promise<boolean[]> {
   const asked = pointers.filter(({ from, to, topic }) => from !== reader && to === undefined && !topic);
   const timed = pointers.some(({ notBefore }) => notBefore !== undefined);
@@ -61,6 +65,7 @@ export async function mayRead(
     if (from === reader) return true;
     if (held?.(from)) return false;
     if (notBefore !== undefined && notBefore > now) return false;
+    if (typeof topic === "string") return readsTopic?.(reader, topic) ?? true;
     return to === reader || topic === true || got.has(id);
   });
 }
