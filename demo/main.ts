@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { Command, InvalidArgumentError } from "commander";
+import { inBatches } from "./batches.ts";
 import { Crew, type How, workerName } from "./crew.ts";
 import { type Host, type Server, type Swarm, startHost, startServer } from "./host.ts";
 import { Mailbox } from "./mailbox.ts";
@@ -166,7 +167,7 @@ const found = {
   files: files.length,
   workflowStatus: status.status,
   tookMs,
-  details: await inBatches(plan, 50, (task) => planner.tasks<TaskDetails>("get_task", { taskId: `${workflowId}.${task.id}` })),
+  details: await inBatches(plan, (task) => planner.tasks<TaskDetails>("get_task", { taskId: `${workflowId}.${task.id}` })),
   parts: readParts(partsFile),
   partsWritten: (await planner.state<{ entry: { value: number } }>("get_state", { key: PARTS_WRITTEN })).entry.value,
   crew,
@@ -190,12 +191,6 @@ async function lookBack(administrator: Administration): Promise<Secured> {
 }
 
 // ── the report ──
-
-async function inBatches<T, R>(items: readonly T[], size: number, run: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = [];
-  for (let at = 0; at < items.length; at += size) results.push(...(await Promise.all(items.slice(at, at + size).map(run))));
-  return results;
-}
 
 const text = reportText(outcome);
 console.log(`\n${text}`);

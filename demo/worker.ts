@@ -5,6 +5,7 @@
 import { once } from "node:events";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
+import { inBatches } from "./batches.ts";
 import { Refused, type Swarm, startHost } from "./host.ts";
 import { type Measure, measureFile, type PlannedTask, sum } from "./plan.ts";
 import { PARTS_WRITTEN, REPORT_LOCK, REPORT_TOPIC, readParts, writeParts } from "./report-file.ts";
@@ -46,6 +47,8 @@ const WORK_WAIT_MS = 1_000;
 /** How often a worker that holds on calls its servers, and how often at most: far longer than a revocation takes. */
 const HOLD_PAUSE_MS = 100;
 const HOLD_CALLS_MAX = 600;
+/** What a worker hears that was away for longer than its lease: another has its task, and may have done it. */
+const LOST_CLAIM: readonly string[] = ["failed_precondition", "conflict"];
 
 // its parent is gone: so is the worker, and with their stdin its servers
 process.on("disconnect", () => process.exit(1));
@@ -147,12 +150,14 @@ for (;;) {
   try {
     const { path, part } = task.parameters;
     const output =
-      task.type === "measure" ? measureFile(join(order.folder, path)) : sum(await Promise.all(task.dependencies.map(outputOf)));
+      task.type === "measure" ? measureFile(join(order.folder, path)) : sum(await inBatches(task.dependencies, outputOf));
     if (part !== undefined) await writePart(task.id, part, output);
     await host.tasks("update_task", { taskId: task.id, status: "done", output });
   } catch (error) {
     // what one worker cannot do another may; the swarm decides whether it is tried again
-    await host.tasks("update_task", { taskId: task.id, status: "failed", error: String(error) });
+    const failing = host.tasks("update_task", { taskId: task.id, status: "failed", error: String(error) });
+    const { code } = await refusalOf("update_task", failing);
+    if (code !== "done" && !LOST_CLAIM.includes(code)) throw error;
     continue;
   }
   tell({ kind: "done", taskId: task.id });
