@@ -1,4 +1,5 @@
 /** A secured swarm over HTTP: who is let in, by which credential, and what others are told. */
+import { chmodSync } from "node:fs";
 import { request } from "node:http";
 import { systemClock } from "@mcp-swarm/core";
 import { type AgentKeys, ApiKeys, issueToken, readKeyFile, rotateOwn, Trust } from "@mcp-swarm/identity/trust";
@@ -588,6 +589,26 @@ describe("one server of a secured swarm over HTTP", () => {
     const { token } = await issueToken(worker, bundle, wanted, { now: Date.now() });
     expect((await post(`${serving.url}/mcp`, bearer(token))).status).toBe(200);
     expect((await post(`${serving.url}/${SERVER}/mcp`, bearer(token))).status).toBe(401);
+  });
+
+  test("tells nobody where its files are when it does not open", async () => {
+    verifies("SEC-15");
+    using folder = temporaryFolder();
+    await using swarm = await SecuredSwarm.secure(folder);
+    const keyFile = await swarm.enroll("gateway", { roles: [], issuer: true });
+    chmodSync(keyFile, 0o644);
+    await using serving = await startServerHttp(SERVER, {
+      SWARM_STORE: folder.store,
+      SWARM_KEY_FILE: keyFile,
+      SWARM_LOG: "warn",
+    });
+    const asked = ["/health", "/mcp", "/oauth/token", "/.well-known/oauth-protected-resource/mcp"];
+    const told = await Promise.all(asked.map(async (path) => (await fetch(serving.url + path)).text()));
+    await eventually("the log says what is wrong", () => serving.output().includes(keyFile));
+    for (const [at, text] of told.entries()) {
+      expect(text, asked[at]).toContain("log");
+      expect(text, asked[at]).not.toContain(keyFile);
+    }
   });
 
   test("binds another address than loopback, under the names that it is given, and under no other", async () => {

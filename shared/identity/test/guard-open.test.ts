@@ -41,6 +41,18 @@ describe("the guard of an open swarm", () => {
     await guard.close();
   });
 
+  test("of a process that was stopped looks before it lets anybody in, whatever its timers do", async () => {
+    verifies("SEC-05");
+    let stoppedMs = 0;
+    const now = clock.now.bind(clock);
+    clock.now = () => now() + stoppedMs;
+    const guard = await open();
+    await secure("signed");
+    stoppedMs = 30_000; // and its timer has not fired
+    await expect(guard.admit(caller, claim)).rejects.toEqual(REFUSED);
+    await guard.close();
+  });
+
   test("lets nobody in from its next look on once the swarm is secured, tells so, and stays shut when the bundle is taken away", async () => {
     verifies("SEC-05");
     const guard = await open();

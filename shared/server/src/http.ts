@@ -4,6 +4,7 @@ import { SwarmError } from "@mcp-swarm/core";
 import { type Caller, checkAgentId } from "@mcp-swarm/identity";
 import { hostHeaderValidation, originValidation, toNodeHandler } from "@modelcontextprotocol/node";
 import { type AuthInfo, createMcpHandler, type McpHttpHandler, type McpServerFactory } from "@modelcontextprotocol/server";
+import type { Config } from "./config.ts";
 import type { HttpCaller } from "./http-auth.ts";
 import type { HttpFront } from "./http-front.ts";
 import { bracketed, type HttpAddress, type HttpSite, isInClear, isSecured, siteOf } from "./http-site.ts";
@@ -238,12 +239,23 @@ async function readMessage(request: IncomingMessage): Promise<unknown> {
 
 const FAILED_STATUS: Readonly<Record<string, number>> = { limit_exceeded: 413, invalid_argument: 400, internal: 500 };
 
+/** Why this process does not work, as somebody is told who has proven nothing: others than its user may reach a secured one. */
+function saidToAnybody(error: unknown, config: Config): string {
+  if (isSecured(config)) return "The server does not work now; its log says why.";
+  return error instanceof SwarmError ? error.message : "The store does not answer.";
+}
+
 /** The answer to a request that could not be answered otherwise: one that is malformed, or a store that does not open. */
-function failed(error: unknown, response: ServerResponse, { log }: SwarmProcess): void {
+function failed(error: unknown, response: ServerResponse, { log, config }: SwarmProcess): void {
   log.warn({ err: error }, "An HTTP request failed");
   if (response.headersSent) response.destroy();
   else if (error instanceof SwarmError) {
-    send(response, FAILED_STATUS[error.code] ?? 503, { error: error.code, message: error.message });
+    const status = FAILED_STATUS[error.code];
+    // what is wrong with the request was found out here; what is wrong with this process may name its files
+    send(response, status ?? 503, {
+      error: error.code,
+      message: status === undefined ? saidToAnybody(error, config) : error.message,
+    });
   } else send(response, 500, { error: "internal", message: "The request failed; the server's log says why." });
 }
 
@@ -279,8 +291,7 @@ function health(
     .then(
       ({ engine, now }) => send(response, 200, { status: "ok", engine, now, servers }),
       (error: unknown) => {
-        const known = error instanceof SwarmError ? error.message : "The store does not answer.";
-        send(response, 503, { status: "unavailable", message: known, servers });
+        send(response, 503, { status: "unavailable", message: saidToAnybody(error, process_.config), servers });
       },
     );
 }

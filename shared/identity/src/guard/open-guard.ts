@@ -6,6 +6,8 @@ import type { Admission, Guard } from "./guard.ts";
 
 /** How often a process looks whether the swarm was secured meanwhile. */
 const LOOK_EVERY_MS = 5_000;
+/** A process that looked longer ago (it was stopped) looks before it lets anybody in. */
+const LOOK_AGE_MS_MAX = LOOK_EVERY_MS + 1_000;
 
 export interface OpenGuardOptions {
   readonly store: Store;
@@ -26,6 +28,8 @@ export class OpenGuard implements Guard {
   readonly #options: OpenGuardOptions;
   readonly #listeners = new Set<() => void>();
   #swarmIsSecured = false;
+  /** When the last look that found out began. */
+  #lookedAt = 0;
   #timer: Disposable | undefined;
   #closed = false;
 
@@ -51,11 +55,13 @@ export class OpenGuard implements Guard {
   }
 
   async admit(...[caller, , once]: Parameters<Guard["admit"]>): Promise<Admission> {
+    await this.#lookAgain();
     this.checkProcess();
     return { call: onceCall({ store: this.#options.store, caller }, once), settle };
   }
 
   async admitList(): Promise<void> {
+    await this.#lookAgain();
     this.checkProcess();
   }
 
@@ -68,8 +74,16 @@ export class OpenGuard implements Guard {
     this.#timer?.[Symbol.dispose]();
   }
 
+  /** @throws SwarmError unavailable */
+  async #lookAgain(): Promise<void> {
+    if (Math.abs(this.#options.clock.now() - this.#lookedAt) > LOOK_AGE_MS_MAX) await this.#look();
+  }
+
   async #look(): Promise<void> {
-    if ((await this.#options.store.get(BUNDLE_KEY)) === undefined) return;
+    const startedAt = this.#options.clock.now();
+    const bundle = await this.#options.store.get(BUNDLE_KEY);
+    this.#lookedAt = startedAt;
+    if (bundle === undefined) return;
     this.#swarmIsSecured = true; // and stays so: whoever takes the bundle away opens no process that was shut
     for (const told of this.#listeners) told();
   }
