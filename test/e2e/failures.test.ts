@@ -2,8 +2,8 @@
 import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../requirements.ts";
-import { RawHost } from "../support/bin.ts";
 import { eventually, Host, temporaryFolder } from "../support/host.ts";
+import { Surroundings } from "../support/surroundings.ts";
 
 const SECRET = "text-of-another-agent";
 
@@ -26,6 +26,15 @@ const CALLS: Record<string, Calls> = {
         ["get_message", read],
       ];
     },
+  },
+  security: {
+    write: ["put_secret", `{"name":"Work","value":"${SECRET}"}`],
+    namespace: "secret",
+    uses: () => [
+      ["get_secret", '{"name":"Work"}'],
+      ["put_secret", '{"name":"Work"}'],
+      ["list_secrets", "{}"],
+    ],
   },
   "shared-state": {
     write: ["set_state", `{"key":"a1","value":"Work ${SECRET}"}`],
@@ -69,7 +78,8 @@ describe.each(Object.keys(BREAKS))("%s", (what) => {
       const { write, namespace, uses } = CALLS[server] ?? expect.fail("No such server");
       verifies("CORE-06");
       using folder = temporaryFolder();
-      await using raw = new RawHost(server, { SWARM_STORE: folder.store, SWARM_AGENT: "a1" });
+      await using swarm = await Surroundings.of(server, folder.store);
+      await using raw = await swarm.raw("a1");
       await raw.initialize();
       const written = (await raw.callText(...write)).result;
       expect(written?.isError).not.toBe(true);

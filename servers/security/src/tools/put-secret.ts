@@ -16,7 +16,7 @@ export const putSecret = defineTool({
   operation: "secret:write",
   resource: ({ name }) => `secret/${name}`,
   effects: { ...WRITES, destructive: true },
-  secretInput: ["value"],
+  secretInput: () => ["value"],
   input: () => ({
     name: secretName(),
     value: fields.text(VALUE_MAX).exactOptional(),
