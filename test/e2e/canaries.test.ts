@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { fingerprintOf } from "@mcp-swarm/identity";
 import {
   ApiKeys,
   issueToken,
@@ -336,6 +337,10 @@ describe.each(Object.keys(PLACES))("a secured swarm on %s", (engine) => {
       const note = { targetAgent: "reader", messageType: "note", payload: { is: secrets.payload }, mailbox: true };
       await teller.call("send_message", { ...note, encrypt: true, correlationId: "job", idempotencyKey: "once" });
       await teller.call("send_message", { ...note, encrypt: true, correlationId: "job", idempotencyKey: "once" });
+      // a payload that could be guessed is not given away by the hash that tells a repetition
+      const asked = { ...note, payload: "yes", correlationId: "guess", encrypt: true };
+      await teller.call("send_message", { ...asked, idempotencyKey: "guess" });
+      canaries.add("hash of a payload", fingerprintOf("send_message", asked));
       await teller.refuse("send_message", { ...note, targetAgent: "nobody-here", encrypt: true });
       await teller.refuse("send_message", { ...note, messageType: secrets.payload.repeat(3), encrypt: true });
       await teller.refuse("broadcast_message", { scope: "all", messageType: "note", payload: secrets.payload, encrypt: true });

@@ -208,9 +208,10 @@ export class MountedServer<D extends Domain = Domain> {
 }
 
 /** The input but for its secrets: a hash of a short one would give it away. */
-function withoutSecrets({ secretInput }: Pick<Tool<unknown>, "secretInput">, input: JsonObject): JsonObject {
-  if (secretInput.length === 0) return input;
-  return Object.fromEntries(Object.entries(input).filter(([name]) => !secretInput.includes(name)));
+function withoutSecrets(tool: Pick<Tool<unknown>, "secretInput">, input: JsonObject): JsonObject {
+  const secret = tool.secretInput(input);
+  if (secret.length === 0) return input;
+  return Object.fromEntries(Object.entries(input).filter(([name]) => !secret.includes(name)));
 }
 
 /** Runs what was let in, and writes down what became of it before anybody is told. */

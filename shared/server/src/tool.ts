@@ -81,7 +81,7 @@ export interface ToolSpec<Domain, I extends Shape, O extends Shape> {
   /** Paths in the output whose text other agents wrote, for example `task.description`. */
   untrusted?: readonly string[];
   /** Fields of the input that nothing of is kept, not even in the hash that tells a repetition from another call. */
-  secretInput?: readonly string[];
+  secretInput?: (input: z.output<z.ZodObject<I, z.core.$strict>>) => readonly string[];
   handle(domain: Domain, input: z.output<z.ZodObject<I, z.core.$strict>>, context: ToolContext): Promise<z.input<z.ZodObject<O>>>;
 }
 
@@ -94,7 +94,7 @@ export interface Tool<Domain> {
   readonly operation: string;
   readonly effects: Effects;
   readonly untrusted: readonly string[];
-  readonly secretInput: readonly string[];
+  secretInput(input: JsonObject): readonly string[];
   readonly input: z.ZodObject;
   readonly output: z.ZodObject;
   resource(input: JsonObject, caller: Pick<Caller, "agentId">): string;
@@ -123,7 +123,6 @@ export function toolsFor<Domain>() {
       operation: spec.operation,
       effects: spec.effects,
       untrusted: spec.untrusted ?? [],
-      secretInput: spec.secretInput ?? [],
       get input() {
         return input();
       },
@@ -132,6 +131,7 @@ export function toolsFor<Domain>() {
       },
       // the schema has checked the input by the time these run
       resource: spec.resource as unknown as Tool<Domain>["resource"],
+      secretInput: (spec.secretInput ?? (() => [])) as unknown as Tool<Domain>["secretInput"],
       handle: spec.handle as unknown as Tool<Domain>["handle"],
     };
   };

@@ -14,6 +14,7 @@ export const requestReply = defineTool({
   operation: "message:send",
   resource: ({ targetAgent }) => `inbox/${targetAgent}`,
   effects: WRITES,
+  secretInput: ({ encrypt }) => (encrypt ? ["payload"] : []),
   input: () => ({
     targetAgent: target(),
     payload: fields.json(),

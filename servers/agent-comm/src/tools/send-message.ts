@@ -13,6 +13,7 @@ export const sendMessage = defineTool({
   operation: "message:send",
   resource: ({ targetAgent }) => `inbox/${targetAgent}`,
   effects: WRITES,
+  secretInput: ({ encrypt }) => (encrypt ? ["payload"] : []),
   input: () => ({
     targetAgent: target(),
     messageType: fields.label().describe(`${MESSAGE_TYPES.join(", ")} or your own`),
