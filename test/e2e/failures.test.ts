@@ -22,7 +22,7 @@ const CALLS: Record<string, Calls> = {
       const read = JSON.stringify({ messageId: (answer as { message: { id: string } }).message.id });
       return [
         ["get_message", read],
-        ["get_messages", "{}"],
+        ["get_message", read],
         ["get_message", read],
       ];
     },

@@ -45,7 +45,7 @@ export class Surroundings implements AsyncDisposable {
 
   /** A host of the agent with a server process of its own. */
   async host(agentId: string, { env, ...options }: Omit<HostOptions, "server" | "agent" | "store"> = {}): Promise<Host> {
-    return await Host.start({ ...options, server: this.#server, env: { ...(await this.env(agentId)), ...env } });
+    return await Host.start({ ...options, server: this.#server, agent: agentId, env: { ...(await this.env(agentId)), ...env } });
   }
 
   async raw(agentId: string, env: Record<string, string> = {}): Promise<RawHost> {
@@ -65,7 +65,7 @@ export class Surroundings implements AsyncDisposable {
     const keys = await readKeyFile(this.#swarm.keyFile(agentId));
     const { bundle } = await this.#swarm.admin.read();
     const { token } = await issueToken(keys, bundle, { agentId, audience: endpoint }, { now: Date.now() });
-    return await Host.http(endpoint, { era, token });
+    return await Host.http(endpoint, { era, agent: agentId, token });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
