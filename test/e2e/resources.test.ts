@@ -302,6 +302,22 @@ describe("listen streams", () => {
     }
   });
 
+  test("over HTTP are not all for one agent and its subagents", async () => {
+    await using here = await setting("http", "v2-modern");
+    const [greedy, child, other] = [await here.host("greedy"), await here.host("greedy/child"), await here.host("other")];
+    const uri = "note://ann/a";
+    const opened = await Promise.all(Array.from({ length: 50 }, (_, n) => (n % 2 ? greedy : child).subscribe(uri)));
+    for (const host of [greedy, child]) await expect(host.subscribe(uri)).rejects.toThrow(/One agent has at most 50/);
+    await other.subscribe(uri);
+    await opened[0]?.end();
+    await eventually("there is room again", () =>
+      greedy.subscribe(uri).then(
+        () => true,
+        () => false,
+      ),
+    );
+  });
+
   test("over HTTP end in good order when the server stops", async () => {
     verifies("CORE-07");
     using folder = temporaryFolder();

@@ -18,5 +18,5 @@ export {
   Presence,
   type PresenceOptions,
 } from "./presence.ts";
-export { type Bucket, type Rate, type Take, takeRate } from "./rate.ts";
+export { type Bucket, OwnRates, type Rate, type Take, takeRate } from "./rate.ts";
 export type { Signatures, Signed } from "./signatures.ts";

@@ -26,3 +26,29 @@ export function takeRate(bucket: Bucket | undefined, now: number, { max, perMs }
   if (left >= price - ROUNDING) return { taken: true, bucket: { left: Math.max(0, left - price), at } };
   return { taken: false, waitMs: Math.ceil(((price - left) * perMs) / max) + (at - now) };
 }
+
+/** Rates that one process keeps by itself, by its own clock: when that is set back, they fill from then on. */
+export class OwnRates {
+  readonly #rate: Rate;
+  readonly #keptMax: number;
+  /** Who → what is left, the least recent first. */
+  readonly #buckets = new Map<string, Bucket>();
+
+  /** One of more than `keptMax` is forgotten, and begins anew. */
+  constructor(rate: Rate, keptMax: number) {
+    this.#rate = rate;
+    this.#keptMax = keptMax;
+  }
+
+  take(who: string, now: number): Take {
+    const known = this.#buckets.get(who);
+    const before = known && { left: known.left, at: Math.min(known.at, now) };
+    const taken = takeRate(before, now, this.#rate);
+    const after = taken.taken ? taken.bucket : before;
+    this.#buckets.delete(who);
+    if (after) this.#buckets.set(who, after);
+    const oldest = this.#buckets.keys().next();
+    if (this.#buckets.size > this.#keptMax && !oldest.done) this.#buckets.delete(oldest.value);
+    return taken;
+  }
+}

@@ -440,6 +440,18 @@ describe("rates", () => {
     expect(made.filter((each) => each === "permitted")).toHaveLength(5);
   });
 
+  test("of calls come in again after the clock was set back", async () => {
+    verifies("SEC-12");
+    const { guard } = await swarm.process("gate", { callRate: 2 });
+    const made = async () => [await outcome(guard.admit(http("ann"), claim)), await outcome(guard.admit(http("ann"), claim))];
+    expect(await made()).toEqual(["permitted", "permitted"]);
+    const now = swarm.clock.now.bind(swarm.clock);
+    swarm.clock.now = () => now() - 3_600_000;
+    expect(await made()).toEqual(["limit_exceeded", "limit_exceeded"]);
+    await swarm.clock.advance(60_000);
+    expect(await made()).toEqual(["permitted", "permitted"]);
+  });
+
   test("of a flood refuse what is too much, for that agent alone, and write it down twice and not a thousand times", async () => {
     verifies("SEC-12");
     const { guard } = await swarm.process("gate", { callRate: 100 });

@@ -1,4 +1,4 @@
-import type { Caller } from "@mcp-swarm/identity";
+import { type Caller, rootAgent } from "@mcp-swarm/identity";
 import {
   createMcpHandler,
   type JSONRPCRequest,
@@ -15,6 +15,8 @@ import { Subscriptions } from "./subscriptions.ts";
 
 /** Most listen streams of one server over HTTP. */
 const LISTENS_MAX = 200;
+/** Of those, most of one agent, its subagents included: it must not take them all. */
+const AGENT_LISTENS_MAX = 50;
 
 type FetchOptions = NonNullable<Parameters<McpHttpHandler["fetch"]>[1]>;
 
@@ -31,7 +33,8 @@ export interface ListenHandlerOptions {
  */
 export class HttpListens {
   readonly #options: ListenHandlerOptions;
-  readonly #open = new Set<McpHttpHandler>();
+  /** With the agent that each is of. */
+  readonly #open = new Map<McpHttpHandler, string>();
 
   constructor(options: ListenHandlerOptions) {
     this.#options = options;
@@ -53,6 +56,11 @@ export class HttpListens {
   async #listen(request: Request, message: JSONRPCRequest, asked: readonly string[], options: FetchOptions): Promise<Response> {
     const { mounted, callerOf, factory, onerror } = this.#options;
     const caller = callerOf({ req: request, ...options });
+    const agent = rootAgent(caller.agentId);
+    if ([...this.#open.values()].filter((one) => one === agent).length >= AGENT_LISTENS_MAX) {
+      const words = `One agent has at most ${AGENT_LISTENS_MAX} listen streams of this server. End some first.`;
+      return refusal(message, new ProtocolError(ProtocolErrorCode.InternalError, words, { code: "limit_exceeded" }));
+    }
     let listener: ((event: ServerEvent) => void) | undefined;
     const subscriptions = new Subscriptions(
       async (uri, signal, onChange) => (await mounted.resources()).watch(uri, { caller, signal }, onChange),
@@ -72,7 +80,7 @@ export class HttpListens {
         },
       },
     });
-    this.#open.add(handler);
+    this.#open.set(handler, agent);
     try {
       const permitted = await subscriptions.addPermitted(asked);
       const response = await handler.fetch(request, { ...options, parsedBody: withUris(message, permitted) });
@@ -87,7 +95,7 @@ export class HttpListens {
 
   /** Ends every stream, and tells who listens that it was meant. */
   async close(): Promise<void> {
-    await Promise.all([...this.#open].map((handler) => handler.close()));
+    await Promise.all([...this.#open.keys()].map((handler) => handler.close()));
   }
 }
 

@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage } from "node:http";
 import { type Clock, SwarmError } from "@mcp-swarm/core";
-import { type Bucket, rootAgent, takeRate } from "@mcp-swarm/identity";
+import { OwnRates, rootAgent } from "@mcp-swarm/identity";
 import type { AuditEvent } from "@mcp-swarm/identity/audit";
 import {
   checkScope,
@@ -68,8 +68,8 @@ class OAuthRefusal extends Error {
 
 export class TokenEndpoint {
   readonly #options: TokenEndpointOptions;
-  /** Address → what is left of its requests, the least recent first. */
-  readonly #requests = new Map<string, Bucket>();
+  /** From each address. */
+  readonly #requests = new OwnRates(REQUEST_RATE, ADDRESSES_MAX);
 
   constructor(options: TokenEndpointOptions) {
     this.#options = options;
@@ -183,16 +183,11 @@ export class TokenEndpoint {
   }
 
   #countRequest(address: string): void {
-    const taken = takeRate(this.#requests.get(address), this.#options.clock.now(), REQUEST_RATE);
-    if (!taken.taken) {
-      throw new SwarmError("limit_exceeded", "Too many requests for tokens from this address.", {
-        hint: `Try again in ${Math.ceil(taken.waitMs / 1000)} s.`,
-      });
-    }
-    this.#requests.delete(address);
-    this.#requests.set(address, taken.bucket);
-    const oldest = this.#requests.keys().next();
-    if (this.#requests.size > ADDRESSES_MAX && !oldest.done) this.#requests.delete(oldest.value);
+    const taken = this.#requests.take(address, this.#options.clock.now());
+    if (taken.taken) return;
+    throw new SwarmError("limit_exceeded", "Too many requests for tokens from this address.", {
+      hint: `Try again in ${Math.ceil(taken.waitMs / 1000)} s.`,
+    });
   }
 }
 

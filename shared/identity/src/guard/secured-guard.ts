@@ -15,7 +15,7 @@ import { type Caller, rootAgent } from "../caller.ts";
 import { onceCall } from "../idempotency.ts";
 import type { Decision, Policy, RateLimit } from "../policy/policy.ts";
 import { PolicySet } from "../policy/policy-set.ts";
-import { type Bucket, takeRate } from "../rate.ts";
+import { type Bucket, OwnRates, takeRate } from "../rate.ts";
 import { LOOK_AGE_MS_MAX, type Principal, type SelfStatus, type Trust } from "../trust/trust.ts";
 import type { Admission, Guard, Operation } from "./guard.ts";
 
@@ -75,8 +75,8 @@ export class SecuredGuard implements Guard {
   readonly #options: SecuredGuardOptions;
   readonly #listeners = new Set<() => void>();
   readonly #inFlight = new Set<InFlight>();
-  /** Agent → what is left of its calls, the least recent first. */
-  readonly #calls = new Map<string, Bucket>();
+  /** Of each agent. */
+  readonly #calls: OwnRates;
   readonly #watch: Disposable;
   /** How often what decisions rest on has changed. */
   #changes = 0;
@@ -84,6 +84,7 @@ export class SecuredGuard implements Guard {
 
   constructor(options: SecuredGuardOptions) {
     this.#options = options;
+    this.#calls = new OwnRates({ max: options.callRate, perMs: MINUTE_MS }, CALLERS_MAX);
     this.#watch = options.trust.onChange(() => this.#changed());
   }
 
@@ -306,13 +307,9 @@ export class SecuredGuard implements Guard {
   /** @throws Denial limit_exceeded */
   #countCall(caller: Caller): void {
     const agentId = caller.verified ? rootAgent(caller.agentId) : NOBODY;
-    const limit = { max: this.#options.callRate, perMs: MINUTE_MS };
-    const taken = takeRate(this.#calls.get(agentId), this.#options.clock.now(), limit);
-    if (!taken.taken) throw tooMany(TOO_MANY_CALLS, `${agentId} makes more than ${limit.max} calls a minute.`, taken.waitMs);
-    this.#calls.delete(agentId);
-    this.#calls.set(agentId, taken.bucket);
-    const oldest = this.#calls.keys().next();
-    if (this.#calls.size > CALLERS_MAX && !oldest.done) this.#calls.delete(oldest.value);
+    const taken = this.#calls.take(agentId, this.#options.clock.now());
+    if (taken.taken) return;
+    throw tooMany(TOO_MANY_CALLS, `${agentId} makes more than ${this.#options.callRate} calls a minute.`, taken.waitMs);
   }
 
   /**
