@@ -203,6 +203,20 @@ describe("a secured swarm over HTTP", () => {
     expect(provider.tokens()?.access_token).not.toBe(narrow);
   });
 
+  test("a scope bounds what a tool gathers that reaches several kinds of things", async () => {
+    verifies("SEC-13");
+    const audience = resource("shared-state");
+    const all = bearer(await tokenOf(worker, audience));
+    await post(audience, all, "set_state", { key: "gathered", value: "of a scope" });
+    const gather = async (scope?: string) => {
+      const token = await tokenOf(worker, audience, scope === undefined ? {} : { scope });
+      return JSON.stringify((await post(audience, bearer(token), "get_context", { keys: [{ key: "gathered" }] })).body);
+    };
+    expect(await gather()).toContain("of a scope");
+    expect(await gather("context:read state:read")).toContain("of a scope");
+    expect(await gather("context:read")).toMatch(/permission_denied/);
+  });
+
   test("a scope bounds resources and streams as it bounds tools", async () => {
     verifies("SEC-13");
     await post(resource("shared-state"), bearer(await tokenOf(worker, resource("shared-state"))), "set_state", {

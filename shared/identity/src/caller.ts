@@ -16,6 +16,8 @@ export interface Caller {
    * Undefined over HTTP, where nothing tells that the caller is still there: such callers renew by themselves.
    */
   readonly processId: string | undefined;
+  /** The operations that its credential is good for; absent: all that policy permits. */
+  readonly scope?: readonly { matches(operation: string): boolean }[];
 }
 
 /** @throws SwarmError invalid_argument */

@@ -3,7 +3,7 @@ import type { Store, Transaction } from "@mcp-swarm/store";
 import { beforeEach, describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import type { Caller, Operation } from "../src/index.ts";
-import type { Policy } from "../src/policy/index.ts";
+import { Pattern, type Policy } from "../src/policy/index.ts";
 import { GuardedSwarm } from "./support/guarded-swarm.ts";
 
 const WORK: Policy = { id: "work", effect: "permit", roles: ["worker"], operations: ["task:*"] };
@@ -29,7 +29,7 @@ const outcome = (promise: Promise<unknown>) => promise.then(() => "permitted", c
 
 describe("a call", () => {
   test("that a policy permits commits together with its audit entry", async () => {
-    verifies("SEC-09");
+    verifies("SEC-09", "SEC-16"); // no commit more than in an open swarm
     const { guard, caller } = await swarm.process("ann");
     const { call, settle } = await guard.admit(caller, claim);
     expect(await swarm.audited()).toEqual([]);
@@ -164,6 +164,20 @@ describe("a caller", () => {
     expect(await outcome(guard.admit(http("ann/reviewer"), claim))).toBe("permission_denied");
     expect(await outcome(guard.admit(http("ann/tester"), claim))).toBe("permitted");
     expect(await outcome(guard.admit(http("ann"), claim))).toBe("permitted");
+  });
+
+  test("does no more by a token than its scope says, also where one operation reaches what another is for", async () => {
+    verifies("SEC-05", "SEC-13");
+    const { guard } = await swarm.process(undefined);
+    const scoped: Caller = { ...http("bob"), scope: [new Pattern("context:*"), new Pattern("task:r*")] };
+    expect(await outcome(guard.admit(scoped, read))).toBe("permitted");
+    expect(guard.stillAdmits(scoped, read)).toBe(true);
+    const values: Operation = { operation: "state:read", resource: "state/global/a", arguments: {} };
+    expect(guard.stillAdmits(http("bob"), values)).toBe(true);
+    expect(guard.stillAdmits(scoped, values)).toBe(false);
+    expect(await outcome(guard.admit(scoped, values))).toBe("permission_denied");
+    expect(guard.stillAdmits({ ...scoped, scope: [] }, read)).toBe(false);
+    expect((await swarm.audited()).at(-1)).toMatchObject({ outcome: "deny", reason: "insufficient_scope" });
   });
 
   test("does not escape a forbid under the name of a subagent", async () => {
@@ -359,10 +373,10 @@ describe("a call that waits", () => {
   });
 
   test("that has written answers also when it may not be done any more by the time", async () => {
-    const { guard, caller } = await swarm.process("ann");
+    const { guard, caller, trust } = await swarm.process("ann");
     const hours: Policy = { ...WORK, when: { time: { to: "15:07" } } }; // the clock stands at 15:06:40
     await swarm.publish({ policies: [hours] });
-    await swarm.clock.advance(5_000);
+    await swarm.round({ trust });
     const { call, settle } = await guard.admit(caller, claim);
     await call.transact((tx) => tx.put("x/1", 1) ?? null);
     await swarm.clock.advance(30_000);

@@ -65,9 +65,11 @@ export class HttpAuth {
     try {
       const credential = bearerOf(authorization);
       const proven = await this.#prove(credential, resources);
+      const scope = proven.scope?.split(" ").map((pattern) => new Pattern(pattern));
+      const caller: Caller = { agentId: spokenFor(proven.agentId, agent), verified: true, processId: undefined };
       return {
-        caller: { agentId: spokenFor(proven.agentId, agent), verified: true, processId: undefined },
-        scope: proven.scope?.split(" ").map((pattern) => new Pattern(pattern)),
+        caller: scope ? { ...caller, scope } : caller,
+        scope,
         expiresAt: proven.expiresAt,
         stillGood: () => this.#prove(credential, resources).then(() => true, couldNotBeJudged),
       };

@@ -217,6 +217,7 @@ export class SecuredGuard implements Guard {
   /** @throws Denial; SwarmError unavailable */
   #judge(caller: Caller, { operation, resource, arguments: given }: Operation, now = this.#options.clock.now()): Decision {
     const { roles, attributes } = this.#principal(caller);
+    if (caller.scope?.every((pattern) => !pattern.matches(operation))) throw outOfScope();
     // a subagent's own name: what is said of its agent is said of it too, and policies may say more of it
     const request = { agentId: caller.agentId, roles, attributes, operation, resource, now };
     const decision = this.#policySet().decide(given === undefined ? request : { ...request, arguments: given });
@@ -384,6 +385,12 @@ function tooMany(reason: string, message: string, waitMs: number, policyIds: rea
 function nobody(message: string): Denial {
   const hint = "Over stdio set SWARM_KEY_FILE to the key file of your agent; over HTTP send its token as Authorization: Bearer.";
   return new Denial("unauthenticated", { reason: "unauthenticated" }, { message, hint });
+}
+
+function outOfScope(): Denial {
+  const message = "The token's scope does not cover all that this call does.";
+  const hint = "Ask the issuer for a token whose scope names this operation too, or for one without a scope.";
+  return new Denial("permission_denied", { reason: "insufficient_scope" }, { message, hint });
 }
 
 function revoked(agentId: string): Denial {
