@@ -277,6 +277,14 @@ describe.each(Object.keys(PLACES))("a secured swarm on %s", (engine) => {
         }
         await host.refuse(name, { unheardOf: secrets.misplaced });
       }
+      // lines that are no requests
+      for (const line of [
+        `{"a": ${secrets.misplaced}`,
+        secrets.misplaced,
+        `"${secrets.misplaced}"`,
+        `{"${secrets.misplaced}": 1}`,
+      ])
+        host.host.write(`${line}\n`);
       host.host.child.kill("SIGUSR2"); // what Node then writes is what it writes at a crash
       await eventually("the report of a crash is written", () =>
         readdirSync(reports).some((file) => file.includes(`.${host.host.pid}.`)),
@@ -413,6 +421,11 @@ describe.each(Object.keys(PLACES))("a secured swarm on %s", (engine) => {
           headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
           body: `{"jsonrpc": ${secrets.misplaced}`,
         });
+      }
+      const scoped = tokenIn(await askToken({ ...resource("security"), ...(await proof()), scope: "identity:*" }));
+      const text = { authorization: `Bearer ${scoped}`, "content-type": "application/json" };
+      for (const body of [`{"a": ${secrets.misplaced}`, secrets.misplaced, `{"a":"${secrets.misplaced}`]) {
+        expect((await exchange("/security/mcp", { method: "POST", headers: text, body })).status).toBe(400);
       }
       const used = await proof();
       tokenIn(await askToken({ ...resource("security"), ...used }));

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { ENGINES } from "../faults/engines.ts";
 import { verifies } from "../requirements.ts";
 import { Canaries } from "../support/canaries.ts";
-import { Host, temporaryFolder } from "../support/host.ts";
+import { eventually, Host, temporaryFolder } from "../support/host.ts";
 import { SecuredSwarm } from "../support/secured.ts";
 import { SERVERS } from "../support/servers.ts";
 
@@ -217,6 +217,44 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     expect(calls).toBeGreaterThan(400);
     expect(answered).toBeGreaterThan(50);
   });
+});
+
+test("a topic that a policy closes to an agent is closed to its subscription from before, and opens where it was closed", async () => {
+  verifies("SEC-06", "SEC-08");
+  using folder = temporaryFolder();
+  await using swarm = await SecuredSwarm.secure(folder);
+  for (const agent of ["ann", "eve"]) await swarm.enroll(agent);
+  await using ann = await swarm.host("ann", { server: "agent-comm" });
+  await using eve = await swarm.host("eve", { server: "agent-comm" });
+  type Got = { messages: { payload: string }[] };
+  const publish = async (payload: string) =>
+    (
+      await ann.call<{ message: { id: string } }>("broadcast_message", {
+        scope: "topic",
+        name: "inner",
+        messageType: "note",
+        payload,
+      })
+    ).message.id;
+  const take = async () => (await eve.call<Got>("get_messages", { acknowledge: true })).messages.map(({ payload }) => payload);
+  await eve.call("subscribe", { topics: ["inn*"] });
+  await publish("before");
+  expect(await take()).toEqual(["before"]);
+  await swarm.admin.setPolicy({
+    ...{ id: "closed", effect: "forbid", agents: ["eve"], operations: ["topic:read"], resources: ["topic/inner"] },
+  });
+  await eventually("the policy is in force", async () => (await eve.try("list_topics")).isError);
+  const messageId = await publish("meanwhile");
+  expect(await take()).toEqual([]);
+  for (const [tool, args] of [
+    ["get_message", { messageId }],
+    ["search_messages", { text: "meanwhile" }],
+  ] as const) {
+    expect((await eve.try(tool, args)).text.replaceAll(messageId, ""), tool).not.toMatch(/"payload"/);
+  }
+  await swarm.admin.deletePolicy("closed");
+  await eventually("it is open again", async () => !(await eve.try("list_topics")).isError);
+  expect(await take()).toEqual(["meanwhile"]);
 });
 
 /** The answer but for what was asked: a search may repeat its words. */

@@ -478,12 +478,12 @@ describe("MCP09 shadow MCP servers", () => {
     using elsewhere = temporaryFolder();
     await using other = await SecuredSwarm.secure(elsewhere);
     await other.enroll("rogue", { roles: ["admin"], issuer: true });
-    const before = await contentOf(swarm.store);
     const [tool, args] = aCallOfEach(server)[0] ?? expect.fail("no tool");
     await eventually(
       "the one from before is shut out",
       async () => codeOf(await early.try(tool, args)) === "failed_precondition",
     );
+    const before = await contentOf(swarm.store);
     const rogues = [{ SWARM_AGENT: "rogue" }, { SWARM_KEY_FILE: other.keyFile("rogue") }];
     for (const env of rogues) {
       await using host = await Host.start({ server, store: folder.store, env });

@@ -10,6 +10,7 @@ import type { HttpFront } from "./http-front.ts";
 import { bracketed, type HttpAddress, type HttpSite, isInClear, isSecured, siteOf } from "./http-site.ts";
 import { LISTEN } from "./listen.ts";
 import { HttpListens } from "./listen-http.ts";
+import { unread } from "./log.ts";
 import { ANONYMOUS, type MountedServer } from "./mount.ts";
 import type { SwarmProcess } from "./process.ts";
 import { type HttpFrom, protocolServer } from "./protocol-server.ts";
@@ -45,7 +46,7 @@ export async function serveHttp(
   process_: SwarmProcess,
   address: HttpAddress,
 ): Promise<HttpServing> {
-  const onerror = (error: Error) => process_.log.warn({ err: error }, "An HTTP exchange reported an error");
+  const onerror = (error: Error) => process_.log.warn(unread(error), "An HTTP exchange reported an error");
   const secured = isSecured(process_.config);
   const callers = new Callers(secured);
   const handlers = new Map(
@@ -229,11 +230,9 @@ async function readMessage(request: IncomingMessage): Promise<unknown> {
   }
   try {
     return JSON.parse(Buffer.concat(chunks).toString("utf8"));
-  } catch (cause) {
-    throw new SwarmError("invalid_argument", "The body of the request is not JSON.", {
-      hint: "Send a request of JSON-RPC.",
-      cause,
-    });
+  } catch {
+    // without the cause: it may hold a part of what was sent
+    throw new SwarmError("invalid_argument", "The body of the request is not JSON.", { hint: "Send a request of JSON-RPC." });
   }
 }
 

@@ -15,6 +15,11 @@ export interface Log {
   flush(): Promise<void>;
 }
 
+/** What is logged of an error in reading what somebody sent: of what is no message at all the kind alone, since the rest repeats its text. */
+export function unread(error: Error): Record<string, unknown> {
+  return error instanceof SyntaxError || error.name.endsWith("ZodError") ? { kind: error.name } : { err: error };
+}
+
 /** Order of severity; a line below the level costs nothing. */
 const WEIGHT: Record<LogLevel, number> = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60, silent: 100 };
 

@@ -3,6 +3,7 @@ import type { Caller } from "@mcp-swarm/identity";
 import type { Server, Transport } from "@modelcontextprotocol/server";
 import { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio";
 import { LISTENS_MAX, ListeningTransport } from "./listen-stdio.ts";
+import { unread } from "./log.ts";
 import type { MountedServer } from "./mount.ts";
 import type { SwarmProcess } from "./process.ts";
 import { type Carrier, protocolServer } from "./protocol-server.ts";
@@ -22,7 +23,7 @@ export function serveHost(
   options: { channel?: boolean } = {},
 ): { ended: Promise<void>; close(): Promise<void> } {
   const connection = new Connection(mounted, process_, callerOf);
-  const onerror = (error: Error) => process_.log.warn({ err: error }, "The connection to the host reported an error");
+  const onerror = (error: Error) => process_.log.warn(unread(error), "The connection to the host reported an error");
   const transport = new StdioServerTransport();
   const handle = options.channel
     ? connection.serveWithChannel(transport, onerror)
