@@ -8,8 +8,6 @@
 export interface Requirement {
   source: string;
   behaviour: string;
-  /** The part that is not there yet, and what it waits for. */
-  waits?: string;
 }
 
 export const requirements = {
@@ -81,7 +79,6 @@ export const requirements = {
     source: "N",
     behaviour:
       "A result says who acted and whether that name was verified; another agent's text comes as data in a marked field.",
-    waits: "`verified: true` comes with the security server",
   },
   "CORE-16": {
     source: "C",

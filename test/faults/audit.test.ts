@@ -260,7 +260,7 @@ describe("calls at once of one process on PostgreSQL", () => {
   test("do not wait for one another's entries: no plan runs again for them, as all do with one chain", {
     timeout: 120_000,
   }, async () => {
-    verifies("SEC-09");
+    verifies("SEC-09", "SEC-16");
     const store = await openStore(await freshDatabase(inject("postgresUrl")));
     try {
       const writer = auditLog(store, "writer");
