@@ -13,6 +13,7 @@ import { resultPayload, type Signing } from "./signing.ts";
 import { decidedBy, electorateOf, outcomeOf, validRows } from "./tallying.ts";
 import { noSuchVote } from "./vote-book.ts";
 import {
+  ballotKey,
   COUNT_SHARDS,
   changeKey,
   changesIn,
@@ -28,7 +29,7 @@ import {
   untilForgotten,
   type Vote,
 } from "./vote-layer.ts";
-import { type EndedBecause, REVEAL_MS_DEFAULT, statusAt, type VoteState } from "./vote-record.ts";
+import { type EndedBecause, REVEAL_MS_DEFAULT, statusAt, type VoteRecord, type VoteState } from "./vote-record.ts";
 
 /** All ballots of a large vote are looked at after each of so many parts of them, and after the last: it may end so much later than it could. */
 const LOOKS_PER_VOTE = 100;
@@ -79,7 +80,7 @@ export class Closing {
       standing = { state, result, now };
       if (isOver(standing)) return standing;
       if (state?.phase === "closed") await this.#count(store, vote, state);
-      else if (statusAt(record, state, now).overdue) await this.#end(store, vote, "deadline");
+      else if (statusAt(record, state, now).overdue) await this.#end(store, vote, state, "deadline");
       else return standing;
     }
     assert(standing, "there is at least one step");
@@ -103,13 +104,17 @@ export class Closing {
     const rows = await readBallots(store, record.id);
     const because = record.settings.sealed ? sealedEnd(vote, rows, state) : await this.#decision(vote, rows);
     if (because === undefined) return;
-    await this.#end(store, vote, because, changes);
+    await this.#end(store, vote, state, because, changes);
     await this.settle(store, vote);
   }
 
-  /** The result, or where the vote is when `waitMs` is over. */
-  async wait(store: Store, vote: Vote, waiting: Waiting): Promise<Standing> {
+  /**
+   * The result, or where the vote is when `waitMs` is over. A wait ends with the casting of a sealed vote too, and is none for a reader who
+   * has something to reveal: it would wait until that is too late.
+   */
+  async wait(store: Store, vote: Vote, reader: string, waiting: Waiting): Promise<Standing> {
     const { record } = vote;
+    const whileCasting = record.settings.sealed === true && (await store.get(stateKey(record.id))) === undefined;
     let last: Standing | undefined;
     const ended = await waitFor<Standing>({
       store,
@@ -123,6 +128,8 @@ export class Closing {
           last = await this.settle(store, vote);
         }
         if (isOver(last)) return { value: last };
+        if (last.state?.phase === "revealing" && (whileCasting || (await hasToReveal(store, record, reader))))
+          return { value: last };
         const dueAt = last.state?.revealUntil ?? record.closesAt;
         return { againInMs: Math.max(0, Math.min(LOOK_EVERY_MS, dueAt - last.now)) };
       },
@@ -162,27 +169,30 @@ export class Closing {
   /** Signatures are checked before a vote is ended early, so that a forged row does not end it. */
   async #decision(vote: Vote, rows: readonly BallotRow[]): Promise<EndedBecause | undefined> {
     if (!decidedBy(vote, rows)) return undefined;
-    const valid = await validRows(vote, rows, this.#options.signing);
-    if (valid.length < rows.length && !decidedBy(vote, valid)) return undefined;
-    const voted = new Set(valid.flatMap(({ voter, ballot }) => (ballot ? [voter] : [])));
-    return [...electorateOf(vote, valid).keys()].every((name) => voted.has(name)) ? "all_voted" : "decided";
+    return decisionOf(vote, await validRows(vote, rows, this.#options.signing));
   }
 
-  /** Writes the next state, unless another did, or what it was reckoned from has changed. */
-  async #end(store: Store, vote: Vote, because: EndedBecause, changes?: number): Promise<void> {
+  /** Writes the state after `seen`, unless another did, or what it was reckoned from has changed. */
+  async #end(store: Store, vote: Vote, seen: VoteState | undefined, because: EndedBecause, changes?: number): Promise<void> {
     const { record } = vote;
-    await store.transact(
+    const notice = record.settings.sealed && !seen ? await this.#options.notices.revealing(store, vote) : undefined;
+    const posted = await store.transact(
       (tx) => {
         const state = readState(tx, record.id);
-        if (state && state.phase !== "revealing") return;
-        if (because === "deadline" && !statusAt(record, state, tx.now).overdue) return;
-        if (changes !== undefined && changesIn(tx.get(changeKey(record.id))) !== changes) return;
-        if (state ? because === "all_voted" : because === "all_revealed") return;
-        if (record.settings.sealed && !state) beginReveal(tx, vote, because);
-        else tx.put(stateKey(record.id), { ...state, phase: "closed", at: tx.now, because }, untilForgotten(record, tx.now));
+        if (state && state.phase !== "revealing") return null;
+        if (because === "deadline" && !statusAt(record, state, tx.now).overdue) return null;
+        if (changes !== undefined && changesIn(tx.get(changeKey(record.id))) !== changes) return null;
+        if (state ? because === "all_voted" : because === "all_revealed") return null;
+        if (notice && !state) {
+          beginReveal(tx, vote, because);
+          return notice.post(tx);
+        }
+        tx.put(stateKey(record.id), { ...state, phase: "closed", at: tx.now, because }, untilForgotten(record, tx.now));
+        return null;
       },
-      { prefetch: { keys: [stateKey(record.id), changeKey(record.id)] } },
+      { prefetch: { keys: [stateKey(record.id), changeKey(record.id), ...(notice?.reads ?? [])] } },
     );
+    await notice?.finish(store, posted);
   }
 
   async #count(store: Store, vote: Vote, state: VoteState): Promise<void> {
@@ -230,6 +240,43 @@ function beginReveal(tx: Transaction, { record }: Vote, because: EndedBecause): 
   const state: VoteState = { phase: "revealing", at: tx.now, because, revealUntil };
   tx.put(stateKey(record.id), state, untilForgotten(record, tx.now));
   moveActive(tx, record, revealUntil);
+}
+
+/** Whether a commitment of the agent's own still waits for its opening. */
+async function hasToReveal(store: Store, { id }: VoteRecord, agentId: string): Promise<boolean> {
+  const row = (await store.get(ballotKey(id, agentId)))?.value as BallotRow | undefined;
+  return row?.commitment !== undefined && !row.ballot && !row.equivocation;
+}
+
+/** Why a vote that is not sealed is over before its deadline; undefined while it is not. All rows are valid. */
+function decisionOf(vote: Vote, valid: readonly BallotRow[]): "all_voted" | "decided" | undefined {
+  if (!decidedBy(vote, valid)) return undefined;
+  const voted = new Set(valid.flatMap(({ voter, ballot }) => (ballot ? [voter] : [])));
+  return [...electorateOf(vote, valid).keys()].every((name) => voted.has(name)) ? "all_voted" : "decided";
+}
+
+/**
+ * Whether a vote with these rows, which no longer change, ends as its state says. What was decided by some of the final ballots is decided
+ * by all of them, so an early end can be proven after it.
+ */
+export async function endsAs(vote: Vote, rows: readonly BallotRow[], state: VoteState, signing: Signing): Promise<boolean> {
+  const { settings, startedAt, timeoutMs } = vote.record;
+  const { phase, at, because, revealUntil } = state;
+  const closesAt = startedAt + timeoutMs;
+  if (phase !== "closed") return false;
+  if (settings.sealed) {
+    if (revealUntil === undefined) return false;
+    const castUntil = revealUntil - (settings.revealMs ?? REVEAL_MS_DEFAULT);
+    const castingOver = castUntil >= closesAt || (!settings.revisable && sealedEnd(vote, rows, undefined) === "all_voted");
+    if (!castingOver) return false;
+    if (because === "deadline") return at >= revealUntil;
+    return because === "all_revealed" && sealedEnd(vote, rows, state) === because;
+  }
+  if (because === "deadline") return at >= closesAt;
+  if (settings.revisable) return false;
+  const decision = decisionOf(vote, await validRows(vote, rows, signing));
+  // the last may have voted after it was decided
+  return decision !== undefined && (because === decision || because === "decided");
 }
 
 /** Why the phase of a sealed vote is over before its deadline; undefined while it is not. */

@@ -1,11 +1,14 @@
-/** What participants are told through agent-comm: that a vote began, and how it ended; one message each to those who use messages. */
+/**
+ * What participants are told through agent-comm: that a vote began, that its sealed ballots are to be revealed, and how it ended; one
+ * message each to those who use messages.
+ */
 import type { Addressees, Notice, Postbox, PostedNotice } from "@mcp-swarm/coordination/messages";
 import type { JsonObject } from "@mcp-swarm/core";
 import type { Caller } from "@mcp-swarm/identity";
 import type { Store, Transaction } from "@mcp-swarm/store";
 import type { Outcome } from "./result-record.ts";
 import type { Vote } from "./vote-layer.ts";
-import type { VoteRecord, Voter } from "./vote-record.ts";
+import { REVEAL_MS_DEFAULT, type VoteRecord, type Voter } from "./vote-record.ts";
 
 /** agent-comm's type of messages about votes. */
 const MESSAGE_TYPE = "vote";
@@ -49,6 +52,14 @@ export class Notices {
     const payload = { event: "vote_began", voteId, initiator: caller.agentId, algorithm, method, sealed, timeoutMs };
     const receivers = roll.map(({ name }) => name).filter((name) => name !== caller.agentId);
     return this.#ready(store, voteId, receivers, { from: caller.agentId, verified: caller.verified }, payload, COST_MAX);
+  }
+
+  /** To all participants: the casting is over, and whoever committed has so long to reveal. */
+  async revealing(store: Store, { record, roll }: Vote): Promise<Ready> {
+    const { id: voteId, initiator, settings } = record;
+    const payload = { event: "vote_revealing", voteId, revealMs: settings.revealMs ?? REVEAL_MS_DEFAULT };
+    const receivers = roll.map(({ name }) => name);
+    return this.#ready(store, voteId, receivers, { from: initiator, verified: false }, payload, 0);
   }
 
   /** To all participants and the initiator, in the initiator's name: nobody in particular ends a vote. */

@@ -5,12 +5,12 @@ import type { Call } from "@mcp-swarm/identity";
 import { prefixRange } from "@mcp-swarm/store";
 import type { BallotRow } from "./ballot-record.ts";
 import { hashOf } from "./canonical.ts";
-import type { Closing, Waiting } from "./closing.ts";
+import { type Closing, endsAs, type Waiting } from "./closing.ts";
 import { asJson, type ResultRecord } from "./result-record.ts";
 import { resultPayload, type Signing } from "./signing.ts";
 import { outcomeOf } from "./tallying.ts";
 import { noSuchVote, type VoteBook } from "./vote-book.ts";
-import { ballotPrefix, readBallots, readVote } from "./vote-layer.ts";
+import { ballotPrefix, readBallots, readVote, type Vote } from "./vote-layer.ts";
 import { proposalHash, statusAt, type VoteRecord, type VoteState, type VoteStatus } from "./vote-record.ts";
 
 export interface ResultsOptions {
@@ -27,7 +27,7 @@ export type FoundResult = {
 };
 
 /** One thing that `verify` looked at. */
-export type Check = { readonly what: "proposal" | "ballots" | "tally" | "record" | "signature"; readonly ok: boolean };
+export type Check = { readonly what: "proposal" | "ballots" | "end" | "tally" | "record" | "signature"; readonly ok: boolean };
 
 export type Verified = {
   readonly voteId: string;
@@ -44,11 +44,11 @@ export class Results {
     this.#options = options;
   }
 
-  /** The result; without one where the vote is, once `waitMs` is over. */
+  /** The result; without one where the vote is, once `waitMs` is over or there is something to reveal. */
   async get(call: Call, input: { readonly voteId: string }, waiting: Waiting = { waitMs: 0 }): Promise<FoundResult> {
     const { book, closing } = this.#options;
     const vote = await book.find(call.store, input.voteId);
-    const { state, result, now } = await closing.wait(call.store, vote, waiting);
+    const { state, result, now } = await closing.wait(call.store, vote, call.caller.agentId, waiting);
     return { record: vote.record, state, result, status: statusAt(vote.record, state, now).status };
   }
 
@@ -85,18 +85,22 @@ export class Results {
     if (!vote) throw noSuchVote(input.voteId);
     const { record } = vote;
     const { state, result } = await closing.settle(store, vote);
-    if (!state || !result) {
+    if (!result) {
       throw new SwarmError("failed_precondition", "The vote has no result to verify.", {
         hint: "get_result with waitMs waits for it; a cancelled vote has none.",
       });
     }
     const { outcome, signature, countedBy } = result;
-    const again = await outcomeOf(vote, await readBallots(store, record.id), state, signing);
+    // a result without a state says itself how the vote ended, which proves nothing
+    const end: VoteState = state ?? { phase: "closed", at: outcome.closedAt, because: outcome.because };
+    const rows = await readBallots(store, record.id);
+    const again = await outcomeOf(vote, rows, end, signing);
     const stored = asJson(outcome);
     const difference = firstDifference(stored, asJson(again));
     const checks: Check[] = [
-      { what: "proposal", ok: proposalHash(record, vote.roll) === record.hash && outcome.proposalHash === record.hash },
+      { what: "proposal", ok: isAsHashed(vote) && outcome.proposalHash === record.hash },
       { what: "ballots", ok: again.ballotsHash === outcome.ballotsHash && again.invalid.count === 0 },
+      { what: "end", ok: state !== undefined && (await endsAs(vote, rows, end, signing)) },
       { what: "tally", ok: difference === undefined },
       { what: "record", ok: hashOf(stored) === result.hash },
     ];
@@ -107,6 +111,11 @@ export class Results {
     const verified = checks.every(({ ok }) => ok);
     return { voteId: record.id, verified, checks, ...(difference === undefined ? {} : { difference }) };
   }
+}
+
+/** Whether the vote is what its hash stands for; its deadline follows from that. */
+function isAsHashed({ record, roll }: Vote): boolean {
+  return proposalHash(record, roll) === record.hash && record.closesAt === record.startedAt + record.timeoutMs;
 }
 
 /** Whether a participant has done something, and what it did that shows no choice. Its own row is shown whole, but to others. */

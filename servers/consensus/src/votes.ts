@@ -2,7 +2,7 @@
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import type { PostedNotice } from "@mcp-swarm/coordination/messages";
 import { type Json, newId, PAGE_DEFAULT, type Random, SwarmError } from "@mcp-swarm/core";
-import { type Call, speakAs } from "@mcp-swarm/identity";
+import { type Call, rootAgent, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, type Store } from "@mcp-swarm/store";
 import { type BallotRow, isSettled } from "./ballot-record.ts";
 import type { Closing, Standing } from "./closing.ts";
@@ -318,6 +318,11 @@ export class Votes {
           hint: "Secure the swarm (the security server tells how); or say trustNames: true, and take all names on trust.",
         },
       );
+    }
+    if (algorithm === "byzantine" && !trustNames && new Set(roll.map(({ name }) => rootAgent(name))).size < roll.length) {
+      throw new SwarmError("invalid_argument", 'Field "participants" names an agent and its subagents, or several of them.', {
+        hint: "They sign with one key, so one that lies casts several ballots: name each agent once, or say trustNames: true.",
+      });
     }
     const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
     return {

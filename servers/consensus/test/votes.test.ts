@@ -338,7 +338,7 @@ test("a result is computed again from the rows, and the first thing that is not 
   const good = await begin();
   expect(await b.results.verify(b.call, { voteId: good })).toEqual({
     ...{ voteId: good, verified: true },
-    checks: ["proposal", "ballots", "tally", "record"].map((what) => ({ what, ok: true })),
+    checks: ["proposal", "ballots", "end", "tally", "record"].map((what) => ({ what, ok: true })),
   });
   const wrong = async (voteId: string) => {
     const { verified, checks, difference } = await b.results.verify(b.call, { voteId });
@@ -349,7 +349,7 @@ test("a result is computed again from the rows, and the first thing that is not 
   expect(await wrong(edited)).toEqual({ verified: false, wrong: ["ballots", "tally"], difference: "ballotsHash" });
   const dropped = await begin();
   await store.transact((tx) => tx.delete(ballotKey(dropped, "b")));
-  expect(await wrong(dropped)).toMatchObject({ verified: false, wrong: ["ballots", "tally"] });
+  expect(await wrong(dropped)).toMatchObject({ verified: false, wrong: ["ballots", "end", "tally"] });
   const reworded = await begin();
   await change(voteKey(reworded), (record) => ({ ...record, proposal: "another" }));
   expect(await wrong(reworded)).toEqual({ verified: false, wrong: ["proposal"], difference: undefined });

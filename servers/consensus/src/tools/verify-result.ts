@@ -7,7 +7,7 @@ export const verifyResult = defineTool({
   name: "verify_result",
   title: "Verify a vote's result",
   description:
-    "Computes a result again from proposal, ballots and signatures, and compares; difference names the first thing that is not so.",
+    "Computes a result again from proposal, ballots and signatures, and whether the vote could end then; difference names the first member of the result that is not so.",
   toolset: "results",
   operation: "vote:read",
   resource: (input) => `vote/${input.voteId}`,
@@ -16,7 +16,7 @@ export const verifyResult = defineTool({
   output: () => ({
     voteId: z.string(),
     verified: z.boolean(),
-    checks: z.array(z.object({ what: z.enum(["proposal", "ballots", "tally", "record", "signature"]), ok: z.boolean() })),
+    checks: z.array(z.object({ what: z.enum(["proposal", "ballots", "end", "tally", "record", "signature"]), ok: z.boolean() })),
     difference: z.string().exactOptional(),
   }),
   untrusted: ["difference"],
