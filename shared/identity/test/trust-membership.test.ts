@@ -24,7 +24,7 @@ import {
   TRUST_ROUND_MS,
   type Trust,
 } from "../src/trust/index.ts";
-import { EVERYTHING, TrustSwarm } from "./trust-swarm.ts";
+import { EVERYTHING, TrustSwarm, versionMemory } from "./trust-swarm.ts";
 
 let swarm: TrustSwarm;
 beforeEach(async () => {
@@ -611,6 +611,27 @@ describe("the keeper of the root key", () => {
     await take(token, "ann");
     await all("ok", false);
     expect(processes[0]?.principal("ann")).toMatchObject({ roles: ["worker"], generation: 2 });
+  });
+
+  test("takes no bundle for an older one because somebody signs another while it is read", async () => {
+    const { store, root } = swarm;
+    const remember = versionMemory();
+    const other = new Administrator({ store, root, remember });
+    let read = 0;
+    const meanwhile = new Proxy(store, {
+      get: (target, name) => {
+        const member: unknown = Reflect.get(target, name, target);
+        if (name !== "get") return typeof member === "function" ? member.bind(target) : member;
+        return async (key: string) => {
+          const entry = await target.get(key);
+          if (key === BUNDLE_KEY && read++ === 0) await other.bumpEpoch();
+          return entry;
+        };
+      },
+    });
+    const version = await new Administrator({ store: meanwhile, root, remember }).bumpEpoch();
+    expect(read).toBe(2);
+    expect((await other.read()).bundle).toMatchObject({ version, epoch: 2 });
   });
 
   test("loses no change when several work at once", async () => {

@@ -252,6 +252,8 @@ export class Administrator {
 
   /** The bundle as it stands in the store, proven. */
   async read(afterRestore = false): Promise<{ bundle: Bundle; jws: string }> {
+    // before the row: whoever signs meanwhile makes the row newer, and what was seen of it too
+    const seen = (await this.#remember?.read()) ?? 0;
     const jws = jwsOfRow((await this.#store.get(BUNDLE_KEY))?.value);
     if (jws === undefined) {
       throw new SwarmError("failed_precondition", "This swarm is not secured, or its trust bundle was taken away.", {
@@ -264,7 +266,7 @@ export class Administrator {
         cause,
       });
     });
-    if (!afterRestore && bundle.version < ((await this.#remember?.read()) ?? 0)) {
+    if (!afterRestore && bundle.version < seen) {
       throw new SwarmError("failed_precondition", "The trust bundle in this store is older than one seen before.", {
         hint: "If the store was restored from a backup, sign it anew with `mcp-swarm-security renew --after-restore`; otherwise find out who changed it.",
       });
