@@ -86,6 +86,32 @@ describe("MCP01 token mismanagement and secret exposure", () => {
 });
 
 describe("MCP02 privilege escalation via scope creep", () => {
+  test("who lost a role has lost it in the processes that run, and nobody takes one", async () => {
+    verifies("SEC-15", "SEC-05");
+    using folder = temporaryFolder();
+    await using swarm = await SecuredSwarm.secure(folder);
+    await swarm.enroll("worker-1", { roles: ["admin"] });
+    await using host = await swarm.host("worker-1", { server: "shared-state" });
+    await host.call("set_state_policy", { prefix: "plan/", onConflict: "reject" });
+    await swarm.admin.setTerms("worker-1", { roles: ["worker"] });
+    await eventually(
+      "the operation of administrators is refused",
+      async () => codeOf(await host.try("set_state_policy", { prefix: "plan/", onConflict: "reject" })) === "permission_denied",
+    );
+    expect(codeOf(await host.try("set_state", { key: "a", value: 1 }))).toBe("permitted");
+    // the row that says who it is may be written by whoever has the file: it changes nothing
+    const row = (await swarm.store.get("trust/bundle"))?.value as { jws: string };
+    const [head, payload, signature] = row.jws.split(".");
+    const raised = Buffer.from(payload ?? "", "base64url")
+      .toString()
+      .replace('"worker"', '"admin"');
+    await swarm.store.transact((tx) =>
+      tx.put("trust/bundle", { jws: [head, Buffer.from(raised).toString("base64url"), signature].join(".") }),
+    );
+    await using fresh = await swarm.host("worker-1", { server: "shared-state" });
+    expect(codeOf(await fresh.try("set_state_policy", { prefix: "plan/", onConflict: "reject" }))).toBe("unavailable");
+  });
+
   test(
     "a worker gains nothing by asking for it, by a root key of its own, by a subagent's name or by a wider token",
     LONG,
