@@ -31,6 +31,8 @@ export type Outcome = {
   readonly equivocated: Named;
   /** Ballots whose signature is missing or wrong: they are not counted. */
   readonly invalid: Named;
+  /** Of a secured swarm: voters whose ballot or delegation counts without a signature, because their key was elsewhere. */
+  readonly unsigned: Named;
   /** What was proven, and what is taken on trust. */
   readonly claim: string;
 };

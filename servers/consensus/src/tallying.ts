@@ -6,6 +6,7 @@ import { type Named, named, type Outcome } from "./result-record.ts";
 import { commitmentOf } from "./sealing.ts";
 import { ballotPayload, commitmentPayload, delegationPayload, type Signing } from "./signing.ts";
 import { ABSTAIN, type Rule, resolveDelegations, ruleOf, type Tally, type Ballot as TallyBallot } from "./tally/index.ts";
+import { weightOf } from "./vote-book.ts";
 import type { Vote } from "./vote-layer.ts";
 import { tallySettings, type VoteRecord, type Voter, type VoteState } from "./vote-record.ts";
 
@@ -58,7 +59,8 @@ export async function outcomeOf(vote: Vote, rows: readonly BallotRow[], state: V
   const { record } = vote;
   const { id: voteId, hash: proposalHash } = record;
   const invalid = new Set(await invalidVoters(vote, rows, signing));
-  const valid = rows.filter(({ voter }) => !invalid.has(voter));
+  // rows of strangers, which no server wrote, are nothing
+  const valid = rows.filter(({ voter }) => !invalid.has(voter) && weightOf(vote, voter) !== undefined);
   const own = { eligible: electorateOf(vote, valid) };
   const voted = new Set(valid.filter(hasVoted).map(nameOf));
   const delegations = new Map(valid.flatMap(({ voter, delegated }) => (delegated ? [[voter, delegated.to]] : [])));
@@ -78,6 +80,7 @@ export async function outcomeOf(vote: Vote, rows: readonly BallotRow[], state: V
     notRevealed: voters(valid, ({ ballot, commitment, equivocation }) => !!commitment && !ballot && !equivocation),
     equivocated: voters(valid, ({ equivocation }) => equivocation !== undefined),
     invalid: named([...invalid].sort()),
+    unsigned: voters(valid, (row) => record.settings.secured === true && isUnsigned(row)),
     claim: claimOf(record),
   };
 }
@@ -90,7 +93,7 @@ export function claimOf({ settings }: Pick<VoteRecord, "settings">): string {
       : "Byzantine voters, a trusted tally: up to f voters may lie in any way, each ballot is signed by its voter, and whoever keeps the store counts honestly.";
   }
   return settings.secured
-    ? "Voters are proven by their keys; ballots are signed where the voter's key was at hand."
+    ? "Ballots are signed with their voters' keys, but for those named under unsigned: that these are theirs the store alone says."
     : "Voters' names are taken on trust: the swarm is open.";
 }
 
@@ -125,6 +128,12 @@ async function isValid({ record }: Vote, row: BallotRow, signing: Signing): Prom
   else if (ballot) check("ballot", ballotPayload(of, ballot.choice, ballot.rationale), ballot.signature);
   if (delegated && !ballot && !commitment) check("delegation", delegationPayload(of, delegated.to), delegated.signature);
   return (await Promise.all(checks)).every((good) => good);
+}
+
+/** Whether no key of the voter's says what counts of its row. */
+function isUnsigned({ ballot, commitment, delegated, equivocation }: BallotRow): boolean {
+  const said = commitment ?? ballot ?? delegated;
+  return said !== undefined && said.signature === undefined && !equivocation;
 }
 
 /** Whether the vote's method can count it: of rows that no server wrote nobody knows. */

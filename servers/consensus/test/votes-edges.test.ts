@@ -157,3 +157,36 @@ test("a signed ballot counts in no other vote, not even of the same proposal", a
   expect(await code(gateway.casting.cast(asB, { voteId: one.id, vote: "yes", signature }))).toBe("ok");
   expect(ballotKey(one.id, "b")).not.toBe(ballotKey(other.id, "b"));
 });
+
+test("a result of a secured swarm names the voters whose ballots no key has signed: the store alone says that they are theirs", async () => {
+  verifies("VOTE-13");
+  const { process, store, clock } = swarm({ secured: true });
+  const participants = ["a", "b", "c", "d", "e"];
+  const [a, b] = [process("a"), process("b")];
+  const elsewhere = process("c", { holding: [] }); // its key is in another process
+  const { id: voteId } = await a.votes.initiate(a.call, { proposal: "p", participants, timeoutMs: MINUTE });
+  await a.casting.cast(a.call, { voteId, vote: "yes" });
+  await b.casting.delegate(b.call, { voteId, to: "a" });
+  await elsewhere.casting.cast(elsewhere.call, { voteId, vote: "no" });
+  await store.transact((tx) => {
+    tx.put(ballotKey(voteId, "d"), { voter: "d", ballot: { choice: { vote: "no" }, at: 1 } }); // by nobody knows whom
+    tx.put(ballotKey(voteId, "e"), { voter: "e", delegated: { to: "c", at: 1 } });
+    tx.put(ballotKey(voteId, "stranger"), { voter: "stranger", ballot: { choice: { vote: "no" }, at: 1 } });
+    tx.put(ballotKey(voteId, "other"), { voter: "other", recused: { reason: "r", at: 1 } });
+  });
+  await clock.advance(MINUTE);
+  const { result } = await b.results.get(b.call, { voteId });
+  expect(result?.outcome).toMatchObject({
+    ...{ tally: { turnout: { eligible: 5 } }, unsigned: { count: 3, names: ["c", "d", "e"] }, invalid: { count: 0 } },
+    ...{ recused: { count: 0 }, delegated: { names: ["b", "e"] } }, // strangers are none of them
+  });
+  expect(await b.results.verify(b.call, { voteId })).toMatchObject({ verified: true });
+  // of an open swarm, where nobody signs, the claim says it once for all
+  const open = swarm();
+  const one = open.process("a");
+  const { id } = await one.votes.initiate(one.call, { proposal: "p", participants: ["a"] });
+  await one.casting.cast(one.call, { voteId: id, vote: "yes" });
+  expect((await one.results.get(one.call, { voteId: id })).result?.outcome).toMatchObject({
+    ...{ unsigned: { count: 0 }, claim: "Voters' names are taken on trust: the swarm is open." },
+  });
+});

@@ -84,7 +84,7 @@ export function ballotView(row: BallotRow, scale: number): Output<typeof ballot>
 
 export function resultView({ outcome, hash, countedBy, signature }: ResultRecord, scale: number): Output<typeof result> {
   const { tally, because, closedAt, claim, proposalHash, ballotsHash, notVoted, ...others } = outcome;
-  const { recused, delegated, delegatedInVain, notRevealed, equivocated, invalid } = others;
+  const { recused, delegated, delegatedInVain, notRevealed, equivocated, invalid, unsigned } = others;
   const few = (all: Named) => (all.count === 0 ? undefined : shortened(all, scale));
   const shown = tally.steps.slice(0, Math.ceil(STEPS * scale));
   const view = {
@@ -105,6 +105,7 @@ export function resultView({ outcome, hash, countedBy, signature }: ResultRecord
     notRevealed: few(notRevealed),
     equivocated: few(equivocated),
     invalid: few(invalid),
+    unsigned: few(unsigned),
     ...{ claim, proposalHash, ballotsHash, hash, countedBy, signature },
   };
   return defined(view);

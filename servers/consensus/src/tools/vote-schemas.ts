@@ -175,6 +175,7 @@ export const result = shared(() =>
     notRevealed: named().exactOptional(),
     equivocated: named().exactOptional(),
     invalid: named().exactOptional(),
+    unsigned: named().exactOptional(),
     claim: z.string(),
     proposalHash: z.string(),
     ballotsHash: z.string(),
