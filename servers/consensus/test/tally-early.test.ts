@@ -16,7 +16,10 @@ interface Exhausted {
   readonly early: number;
 }
 
-/** `exact`: a state is decided as soon as all its completions agree. Otherwise only never before. */
+/**
+ * `exact`: a state is decided as soon as all its completions agree. Otherwise only never before. Either way what is decided stays so with
+ * each further ballot.
+ */
 function exhaust(settings: Settings, weights: readonly number[], says: readonly Say[], exact = true): Exhausted {
   const voters = electorate(weights);
   const rule = ruleOf(settings);
@@ -27,15 +30,18 @@ function exhaust(settings: Settings, weights: readonly number[], says: readonly 
   const ballots = (state: number) =>
     ballotsOf(weights.map((_, voter) => (digit(state, voter) === 0 ? undefined : says[digit(state, voter) - 1])));
   const known = new Map<number, string>();
+  const sure = new Set<number>();
   // downwards, as every completion of a state has a larger number
   let early = 0;
   for (let state = size - 1; state >= 0; state--) {
     let common = resultOf(rule.tally(settings, voters, ballots(state)));
     let open = false;
+    let staysSure = true;
     for (const voter of weights.keys()) {
       if (digit(state, voter) > 0) continue;
       open = true;
       for (let say = 1; say < base; say++) {
+        if (!sure.has(state + say * base ** voter)) staysSure = false;
         if (known.get(state + say * base ** voter) !== common) common = MIXED;
       }
     }
@@ -43,6 +49,8 @@ function exhaust(settings: Settings, weights: readonly number[], says: readonly 
     const decided = rule.decided(settings, voters, ballots(state));
     const where = () => `${JSON.stringify(settings)} ${weights.join()} ${JSON.stringify(ballots(state))}`;
     if (decided) {
+      sure.add(state);
+      if (!staysSure) expect.fail(`decided, and no more after one ballot more: ${where()}`);
       if (resultOf(decided) !== common) expect.fail(`decided ${resultOf(decided)}, completions ${common}: ${where()}`);
       if (open) early += 1;
     } else if (!open || (exact && common !== MIXED)) {
