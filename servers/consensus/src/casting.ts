@@ -217,7 +217,7 @@ export class Casting {
     return call.transact(
       (tx): DelegationOutcome => {
         const row = this.#takePart(tx, vote, voter);
-        if (isSettled(row)) throw alreadyIn("cast");
+        if (isSettled(row)) throw record.settings.revisable ? staysIn() : alreadyIn("cast");
         const { delegated: _, ...rest } = row;
         writeBallot(tx, record, to === undefined ? rest : { ...rest, delegated: { to, at: tx.now, ...maybe(signature) } });
         return { voteId: record.id, voter, to: to ?? null, at: tx.now };
@@ -242,7 +242,7 @@ export class Casting {
     const { nth, ...outcome } = await call.transact(
       (tx): RecusalOutcome & Nth => {
         const row = this.#takePart(tx, vote, voter);
-        if (isSettled(row)) throw alreadyIn("cast");
+        if (isSettled(row)) throw record.settings.revisable ? staysIn() : alreadyIn("cast");
         const { delegated: _, ...rest } = row;
         writeBallot(tx, record, { ...rest, recused: { reason: input.reason, at: tx.now } });
         noteChange(tx, record);
@@ -427,6 +427,13 @@ function isOver(what: "taken" | "revealed"): SwarmError {
 function alreadyIn(what: "cast" | "revealed"): SwarmError {
   const message = what === "cast" ? "Your ballot is in, and final." : "Your ballot is open already.";
   return new SwarmError("already_exists", message, { hint: "get_vote shows it; get_result tells what comes of the vote." });
+}
+
+/** Of a revisable vote. */
+function staysIn(): SwarmError {
+  return new SwarmError("already_exists", "Your ballot is in: it may be replaced, but not taken back.", {
+    hint: "Cast another with cast_vote; abstain leaves the choice to others.",
+  });
 }
 
 function notYet(closesAt: number): SwarmError {

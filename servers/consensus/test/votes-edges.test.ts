@@ -190,3 +190,14 @@ test("a result of a secured swarm names the voters whose ballots no key has sign
     ...{ unsigned: { count: 0 }, claim: "Voters' names are taken on trust: the swarm is open." },
   });
 });
+
+test("in a revisable vote nobody is told that a ballot is final", async () => {
+  verifies("VOTE-02", "VOTE-11");
+  const { process } = swarm();
+  const a = process("a");
+  const { id: voteId } = await a.votes.initiate(a.call, { proposal: "p", participants: ["a", "b"], revisable: true });
+  await a.casting.cast(a.call, { voteId, vote: "yes" });
+  for (const refused of [a.casting.delegate(a.call, { voteId, to: "b" }), a.casting.recuse(a.call, { voteId, reason: "r" })]) {
+    await expect(refused).rejects.toMatchObject({ code: "already_exists", message: expect.not.stringContaining("final") });
+  }
+});
