@@ -11,7 +11,7 @@ export const getResult = defineTool({
   name: "get_result",
   title: "Read a vote's result",
   description:
-    "What came of a vote, with each step of the count; waits for its end, or until sealed ballots are to be revealed, up to waitMs. result is null while it runs, or cancelled.",
+    "What came of a vote, with each step of the count. Waits up to waitMs for its end, or the time to reveal; else result is null.",
   toolset: "votes",
   operation: "vote:read",
   resource: (input) => `vote/${input.voteId}`,

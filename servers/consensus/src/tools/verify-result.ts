@@ -7,7 +7,7 @@ export const verifyResult = defineTool({
   name: "verify_result",
   title: "Verify a vote's result",
   description:
-    "Computes a result again from proposal, ballots and signatures, and whether the vote could end then; difference names the first member of the result that is not so.",
+    "Computes a result again from proposal, ballots and signatures; checks say what does not hold, difference where it differs.",
   toolset: "results",
   operation: "vote:read",
   resource: (input) => `vote/${input.voteId}`,
