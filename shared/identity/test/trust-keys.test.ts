@@ -28,8 +28,11 @@ import {
   writeKeyFile,
   writeRootKeyFile,
 } from "../src/trust/index.ts";
-import { stageKeyFile } from "../src/trust/key-file.ts";
+import { promoteKeyFile, stageKeyFile } from "../src/trust/key-file.ts";
 import { isEncryptionKey, isSigningKey } from "../src/trust/keys.ts";
+
+/** Times that keys are replaced while others look for them. */
+const REPLACEMENTS = 100;
 
 let folder: string;
 beforeEach(() => {
@@ -167,6 +170,20 @@ describe("an agent's key file", () => {
     expect(await findKeys(path, kidOf(generateKeyPair("Ed25519").publicKey))).toBeUndefined();
     expect(await findKeys(path, after.sign.kid)).toMatchObject({ sign: { kid: after.sign.kid } });
     expect((await readKeyFile(path)).sign.kid).toBe(after.sign.kid);
+  });
+
+  test("is found by the key in force while the process that replaced its keys puts them in place", async () => {
+    verifies("SEC-08");
+    const path = join(folder, "k.json");
+    await writeKeyFile(path, someKeys());
+    for (let n = 0; n < REPLACEMENTS; n++) {
+      const after = someKeys();
+      await stageKeyFile(path, after);
+      const looks = Array.from({ length: 8 }, () => findKeys(path, after.sign.kid));
+      await promoteKeyFile(path, after);
+      for (const found of await Promise.all(looks)) expect(found?.sign.kid).toBe(after.sign.kid);
+    }
+    expect(readdirSync(folder)).toEqual(["k.json"]);
   });
 });
 

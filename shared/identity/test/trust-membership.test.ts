@@ -22,7 +22,7 @@ import {
   rotateOwn,
   signJws,
   TRUST_ROUND_MS,
-  type Trust,
+  Trust,
 } from "../src/trust/index.ts";
 import { EVERYTHING, TrustSwarm, versionMemory } from "./trust-swarm.ts";
 
@@ -564,6 +564,64 @@ describe("rotation by the agent itself", () => {
     await fresh.keysOf("ann");
     for (const one of made) expect(await fresh.signerOf(one)).toMatchObject({ agentId: "ann", inForce: one === kid });
     expect(readdirSync(dirname(swarm.keyFile("ann")))).toEqual(["ann.json"]);
+  });
+
+  test("refuses nothing of the agent's other processes while they take the new keys up", async () => {
+    verifies("SEC-08");
+    await swarm.join("ann");
+    const rotating = await swarm.process("ann");
+    const looks: { found(): void }[] = [];
+    const other = await Trust.open({
+      store: swarm.store,
+      clock: swarm.clock,
+      rootKey: swarm.root.publicKey,
+      self: await readKeyFile(swarm.keyFile("ann")),
+      reloadSelf: async (kid) => {
+        await new Promise<void>((found) => void looks.push({ found }));
+        return await findKeys(swarm.keyFile("ann"), kid);
+      },
+      onError: (error) => void swarm.faults.push(error),
+    });
+    try {
+      const before = other.self?.sign.kid;
+      const first = await rotate(rotating, "ann");
+      await other.signerOf(first); // it meets the new key before a round does
+      expect([other.self?.sign.kid, other.selfStatus()]).toEqual([before, "ok"]);
+      const round = other.refresh();
+      await soon(() => expect(looks).toHaveLength(1));
+      expect([other.self?.sign.kid, other.selfStatus()]).toEqual([before, "ok"]);
+      const second = await rotate(rotating, "ann"); // and another is faster than its look
+      looks[0]?.found();
+      await soon(() => expect(looks).toHaveLength(2));
+      expect(other.selfStatus()).toBe("ok");
+      looks[1]?.found();
+      await round;
+      expect([other.self?.sign.kid, other.selfStatus()]).toEqual([second, "ok"]);
+    } finally {
+      await other.close();
+    }
+    expect(swarm.faults).toEqual([]);
+  });
+
+  test("ends a copy of the old keys in the next round, also when that cannot look for the new ones", async () => {
+    verifies("SEC-08");
+    await swarm.join("ann");
+    const rotating = await swarm.process("ann");
+    for (const reloadSelf of [async () => undefined, async () => Promise.reject(new Error("No such disk"))]) {
+      const self = rotating.self ?? expect.fail("ann has keys");
+      const { store, clock, faults } = swarm;
+      const onError = (error: unknown) => void faults.push(error);
+      const copy = await Trust.open({ store, clock, rootKey: swarm.root.publicKey, self, reloadSelf, onError });
+      try {
+        await rotate(rotating, "ann");
+        expect(copy.selfStatus()).toBe("ok");
+        await copy.refresh();
+        expect(copy.selfStatus()).toBe("replaced");
+      } finally {
+        await copy.close();
+      }
+    }
+    expect(swarm.faults).toHaveLength(1);
   });
 
   test("is for who has a key in force, and a repetition of the call changes nothing more", async () => {

@@ -83,10 +83,15 @@ export function dropStagedKeyFile(path: string, keys: AgentKeys): Promise<void> 
  * @throws SwarmError failed_precondition
  */
 export async function findKeys(path: string, kid: string): Promise<AgentKeys | undefined> {
-  const keys = await unlessMissing(readKeyFile(path));
-  if (keys?.sign.kid === kid) return keys;
+  const inPlace = async (): Promise<AgentKeys | undefined> => {
+    const keys = await unlessMissing(readKeyFile(path));
+    return keys?.sign.kid === kid ? keys : undefined;
+  };
+  const keys = await inPlace();
+  if (keys) return keys;
   const staged = await unlessMissing(readKeyFile(stagedPath(path, kid)));
-  if (staged?.sign.kid !== kid) return undefined;
+  if (!staged) return await inPlace(); // they may have taken their place between the two looks
+  if (staged.sign.kid !== kid) return undefined;
   await promoteKeyFile(path, staged);
   return staged;
 }

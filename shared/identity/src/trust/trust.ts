@@ -19,6 +19,8 @@ export const LOOK_AGE_MS_MAX = TRUST_ROUND_MS + 1_000;
 export const TRUST_AGE_MS_MAX = 10 * 60_000;
 /** Largest text that an agent signs, in characters: a value of the greatest size fits, as base64url. */
 export const SIGNED_LENGTH_MAX = 1_500_000;
+/** How often in a round the agent's newest keys are looked for, while its other processes replace them. */
+const SEARCHES_MAX = 3;
 const SIGNED_TYPE = /^[a-z][a-z-]{0,31}$/;
 
 /** What the swarm knows of an agent; a subagent is its agent in this. */
@@ -35,7 +37,7 @@ export interface Principal {
 
 /**
  * How the swarm sees the key of this process. `unknown`: no such member, or the key was never redeemed. `replaced`: the member has
- * other keys now.
+ * other keys now, and they are not in this process's key file.
  */
 export type SelfStatus = "ok" | "revoked" | "unknown" | "replaced" | "quarantined";
 
@@ -69,6 +71,8 @@ export class Trust implements Signatures {
   #closed = false;
 
   #self: AgentKeys | undefined;
+  /** The signing key of this agent that the last round found to be in force, and looked for in the key file if it was not held. */
+  #sought: string | undefined;
   #bundle: Bundle | undefined;
   #jws: string | undefined;
   #principals: ReadonlyMap<string, Principal> = new Map();
@@ -167,10 +171,13 @@ export class Trust implements Signatures {
     const principal = self && this.principal(self.agentId);
     if (!principal) return "unknown";
     if (principal.revoked) return "revoked";
-    if (principal.generation !== self.generation) return "replaced";
+    const ofThisTime = principal.generation === self.generation;
     const keys = this.#keys.current(self.agentId);
-    if (!keys) return "unknown";
-    if (keys.sign !== self.sign.publicKey || keys.encrypt !== self.encrypt.publicKey) return "replaced";
+    if (!keys) return ofThisTime ? "unknown" : "replaced";
+    const held = ofThisTime && keys.sign === self.sign.publicKey && keys.encrypt === self.encrypt.publicKey;
+    // another process of this agent may have replaced them a moment ago: refused is only who has not found the new ones
+    const lookedFor = keys.sign === self.sign.publicKey || keys.sign === this.#sought;
+    if (!held && lookedFor) return "replaced";
     return principal.quarantined ? "quarantined" : "ok";
   }
 
@@ -262,10 +269,15 @@ export class Trust implements Signatures {
     try {
       changed = await this.#readBundle(startedAt);
       changed = (await this.#keys.readAgain(this.#self ? [this.#self.agentId] : [])) || changed;
-      await this.#findSelf();
     } catch (error) {
       this.#keepOut("the store could not be read", error);
     }
+    try {
+      await this.#findSelf();
+    } catch (error) {
+      this.#keepOut("the keys that replaced this agent's could not be looked for", error);
+    }
+    this.#sought = this.#self && this.#keys.current(this.#self.agentId)?.sign;
     this.#lookedAt = startedAt; // only now: a process that was stopped must not go by what this round has yet to find
     changed ||= before.fault !== this.#fault || before.self !== this.#self || before.status !== this.selfStatus();
     if (changed && !this.#closed) this.#tell();
@@ -318,12 +330,17 @@ export class Trust implements Signatures {
 
   /** Another process of this agent may have replaced its keys: those in force are then in the key file. */
   async #findSelf(): Promise<void> {
-    const self = this.#self;
-    const inForce = self && this.#keys.current(self.agentId);
-    if (!inForce || inForce.sign === self.sign.publicKey) return;
-    const found = await this.#options.reloadSelf?.(kidOf(inForce.sign));
-    if (found?.agentId === self.agentId && found.rootKey === self.rootKey && found.sign.publicKey === inForce.sign)
-      this.#self = found;
+    for (let n = 0; n < SEARCHES_MAX; n++) {
+      const self = this.#self;
+      const inForce = self && this.#keys.current(self.agentId);
+      if (!inForce || inForce.sign === self.sign.publicKey) return;
+      const found = await this.#options.reloadSelf?.(kidOf(inForce.sign));
+      if (found?.agentId === self.agentId && found.rootKey === self.rootKey && found.sign.publicKey === inForce.sign) {
+        this.#self = found;
+        return;
+      }
+      if (!(await this.#keys.readAgain([self.agentId]))) return; // and not replaced once more meanwhile
+    }
   }
 
   #tell(): void {
