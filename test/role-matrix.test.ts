@@ -1,7 +1,7 @@
 /** Which of the roles that a secured swarm begins with may use which tool of which server. */
 import { definition as agentComm } from "@mcp-swarm/agent-comm";
 import { definition as consensus } from "@mcp-swarm/consensus";
-import { defaultPolicies, PolicySet } from "@mcp-swarm/identity/policy";
+import { defaultPolicies, OPERATIONS, PolicySet, unknownOperations } from "@mcp-swarm/identity/policy";
 import { definition as security } from "@mcp-swarm/security";
 import { definition as sharedState } from "@mcp-swarm/shared-state";
 import { definition as taskCoordination } from "@mcp-swarm/task-coordination";
@@ -110,6 +110,13 @@ const may = (roles: readonly string[], operation: string, thing = DECIDED[operat
 
 test("every server is looked at", () => {
   expect(DEFINITIONS.map(({ name }) => name).sort()).toEqual(SERVERS);
+});
+
+test("policies are told of operations that no tool has", () => {
+  verifies("SEC-04");
+  expect([...OPERATIONS].sort()).toEqual([...new Set(USES.map(([, , operation]) => operation))].sort());
+  const operations = ["task:*", "*:read", "*", "task:cancel", "task:cancell", "tsk:*", "*:reed"];
+  expect(unknownOperations({ operations })).toEqual(["task:cancell", "tsk:*", "*:reed"]);
 });
 
 const USES = DEFINITIONS.flatMap((definition) => [

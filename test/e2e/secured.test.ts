@@ -62,14 +62,24 @@ describe.each(ENGINES)("in a secured swarm on $name", { concurrent: true }, ({ m
     using elsewhere = temporaryFolder();
     await using other = await SecuredSwarm.secure(elsewhere);
     await other.enroll("worker-1");
-    const open = chmodded(await swarm.enroll("careless"), 0o644);
+    using open = temporaryFolder(); // whose swarm nobody secured
+    const readable = chmodded(await swarm.enroll("careless"), 0o644);
     const noKeyFile = join(elsewhere.path, "empty.json");
     writeFileSync(noKeyFile, "{}", { mode: 0o600 });
     const attempts: [env: Record<string, string>, code: string, hint: RegExp][] = [
       [{}, "failed_precondition", /SWARM_KEY_FILE/],
-      [{ SWARM_ROOT_KEY: swarm.rootKey }, "unauthenticated", /SWARM_KEY_FILE/],
-      [{ SWARM_KEY_FILE: other.keyFile("worker-1") }, "unavailable", /root key/],
-      [{ SWARM_KEY_FILE: open }, "failed_precondition", /chmod 600/],
+      [{ SWARM_ROOT_KEY: swarm.rootKey, XDG_DATA_HOME: elsewhere.path }, "unauthenticated", /SWARM_KEY_FILE/],
+      [
+        { SWARM_KEY_FILE: other.keyFile("worker-1") },
+        "unavailable",
+        /not signed by .*\nCheck that SWARM_KEY_FILE.*--where[^\n]*$/,
+      ],
+      [
+        { SWARM_KEY_FILE: swarm.keyFile("worker-1"), SWARM_STORE: open.store },
+        "unavailable",
+        /holds none\.\nCheck.*--where[^\n]*$/,
+      ],
+      [{ SWARM_KEY_FILE: readable }, "failed_precondition", /chmod 600/],
       [{ SWARM_KEY_FILE: noKeyFile }, "failed_precondition", /one-time token/],
       [{ SWARM_KEY_FILE: join(elsewhere.path, "none.json") }, "not_found", /redeem/],
       [{ SWARM_KEY_FILE: swarm.keyFile("worker-1"), SWARM_AGENT: "worker-2" }, "failed_precondition", /SWARM_AGENT/],

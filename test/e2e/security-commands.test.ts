@@ -29,10 +29,11 @@ describe.each(["sqlite", "postgres"])("on %s", (engine) => {
   test("init, enroll, redeem: an agent proves its name, and the same token makes no second one", async () => {
     verifies("SEC-01", "SEC-05");
     using person = new Person(engine === "sqlite" ? undefined : await freshDatabase(inject("postgresUrl")));
-    const said = await person.done(["init"]);
+    const { stdout: said, stderr: next } = await person.secure(["init"]);
     expect(said).not.toContain("swarm:swarm@"); // no password of a store
+    expect(next.includes("No server has used this store yet")).toBe(engine === "sqlite"); // a server would have to be asked
     expect(rootKeyOf(said)).toMatch(/^[\w-]{43}$/);
-    expect(refusal(await person.secure(["init"]))).toMatch(/^This swarm is secured already\. Enrol agents/);
+    expect(refusal(await person.secure(["init"]))).toMatch(/^This swarm is secured already: .* Make agents members with/);
 
     const { stdout: token, stderr } = await person.secure(["enroll", "build-7"]);
     expect(token).toMatch(/^swarm_enrol_[\w-]{86}\n$/);
@@ -47,7 +48,9 @@ describe.each(["sqlite", "postgres"])("on %s", (engine) => {
     expect(statSync(keyFile).mode & 0o777).toBe(0o600);
     expect(refusal(await person.secure(["redeem", token.trim()]))).toMatch(/^This one-time token was redeemed already\./);
     expect(await person.done(["members"])).toMatch(/^build-7 +active +worker$/m);
-    expect(refusal(await person.secure(["enroll", "build-7"]))).toMatch(/^build-7 is enrolled already\./);
+    expect(refusal(await person.secure(["enroll", "build-7"]))).toMatch(
+      /^build-7 is enrolled already\. .*`mcp-swarm-security enroll build-7 --replace`/,
+    );
 
     const env = { ...elsewhere.env, SWARM_KEY_FILE: keyFile };
     await using host = await Host.start({ env });
@@ -129,11 +132,20 @@ test("policies are set all or none, and what a file holds that is none is named"
   expect(refusal(await person.secure(["policy", "set", file]))).toMatch(/^This is not a policy: "when": unknown field "weather"/);
   expect(refusal(await person.secure(["policy", "check", file]))).toContain("weather");
   write("{");
-  expect(refusal(await person.secure(["policy", "set", file]))).toMatch(/is not JSON\. Mend it/);
+  expect(refusal(await person.secure(["policy", "set", file]))).toMatch(/is not JSON from line 1, column 2 on\. Mend it/);
+  write([]);
+  expect(refusal(await person.secure(["policy", "set", file]))).toMatch(/holds no policy\./);
   expect(refusal(await person.secure(["policy", "set", join(person.project, "none.json")]))).toMatch(/cannot be read/);
   expect(JSON.parse(await person.done(["policy", "list"]))).toHaveLength(4);
 
+  // what no tool does is no error, and is said
+  write({ ...good, operations: ["task:cancell", "task:*"] });
+  expect(await person.secure(["policy", "check", file])).toMatchObject({
+    code: 0,
+    stderr: expect.stringMatching(/^Policy night: no tool has the operation task:cancell\. Is it written as you meant\?$/m),
+  });
   write(good);
+  expect((await person.secure(["policy", "check", file])).stderr).not.toContain("no tool has");
   expect(await person.done(["policy", "check", file])).toBe("1 policy, all sound.\n");
   expect(await person.done(["policy", "set", file])).toMatch(/^Set night, in force everywhere within 6 s \(bundle 2\)\.$/m);
   expect(JSON.parse(await person.done(["policy", "list"]))).toContainEqual(good);
@@ -210,7 +222,10 @@ test("files of keys are for their owner alone, hold the only secrets, and the st
   chmodSync(rootFile, 0o600);
   // another person has the store and not the root key
   using other = new Person(person.store);
-  expect(refusal(await other.secure(["revoke", "build-7"]))).toMatch(/^There is no root key file at .*mcp-swarm-security init/);
+  expect(refusal(await other.secure(["revoke", "build-7"]))).toMatch(
+    /^There is no root key file at .* Its root key is somewhere else: set SWARM_ROOT_KEY_FILE/,
+  );
+  expect(refusal(await other.secure(["init"]))).toMatch(/^This swarm is secured already: .* Its root key is somewhere else:/);
   expect(refusal(await other.secure(["members"]))).toMatch(
     /^Nothing here says which root key this swarm goes by\. Set SWARM_ROOT_KEY/,
   );
@@ -358,6 +373,7 @@ test("every command has help, and says in a line what was wrong", async () => {
   expect(filesBelow(person.home)).toEqual([]);
   await person.done(["init"]);
   const wrong: [args: string[], says: RegExp][] = [
+    [["whoami"], /^There is no command whoami\. The commands are store, init, enroll, .*--help/],
     [["enroll", "../a"], /^Not an agent id\./],
     [["enroll", "a/b"], /^A subagent is not enrolled/],
     [["enroll", "self"], /^No agent can be enrolled as self/],
@@ -367,6 +383,7 @@ test("every command has help, and says in a line what was wrong", async () => {
     [["enroll", "a", "--replace"], /^There is no member with this id\./],
     [["redeem", "swarm_enrol_x"], /^This is not a one-time token\./],
     [["roles", "a", "--role", "worker"], /^There is no member with this id\./],
+    [["roles", "a"], /^Say what a is to have\./],
     [["audit", "list", "--outcome", "bad"], /^--outcome takes another word\./],
     [["audit", "list", "--since", "soon"], /^--since takes a time\./],
     [["audit", "list", "--limit", "0"], /^--limit takes a whole number/],

@@ -1,6 +1,6 @@
 import { decodeCursor, encodeCursor } from "@mcp-swarm/coordination";
 import type { Call } from "@mcp-swarm/identity";
-import { type Policy, parsePolicy } from "@mcp-swarm/identity/policy";
+import { type Policy, parsePolicy, unknownOperations } from "@mcp-swarm/identity/policy";
 import type { Trust } from "@mcp-swarm/identity/trust";
 import type { RootKey } from "./root-key.ts";
 
@@ -27,13 +27,17 @@ export class Policies {
     return { policies, cursorAt };
   }
 
-  /** Adds a policy, or replaces the one with its id. @throws SwarmError invalid_argument, limit_exceeded, failed_precondition */
-  async set(call: Call, json: unknown): Promise<{ policyId: string; version: number }> {
+  /**
+   * Adds a policy, or replaces the one with its id. `unknownOperations`: those that no tool has, when there are some.
+   * @throws SwarmError invalid_argument, limit_exceeded, failed_precondition
+   */
+  async set(call: Call, json: unknown): Promise<{ policyId: string; version: number; unknownOperations?: string[] }> {
     const policy: Policy = parsePolicy(json);
     const root = await this.#root.administrator();
     const version = await root.setPolicy(policy, (plan, options) => call.transact(plan, options));
     await this.#trust.refresh();
-    return { policyId: policy.id, version };
+    const unknown = unknownOperations(policy);
+    return { policyId: policy.id, version, ...(unknown.length > 0 ? { unknownOperations: unknown } : {}) };
   }
 
   /** @throws SwarmError not_found, failed_precondition */

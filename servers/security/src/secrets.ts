@@ -156,7 +156,7 @@ export class Secrets {
     for (const agentId of wanted) {
       const may = this.#admits(agentId, "secret:read", name);
       if (!may && named) {
-        throw new SwarmError("permission_denied", "One of the readers may not read this secret.", {
+        throw new SwarmError("permission_denied", `${agentId} may not read this secret.`, {
           hint: "Leave it out, or ask for a policy that permits secret:read on this secret to it. list_members names the members.",
         });
       }

@@ -214,6 +214,8 @@ describe("a one-time token", () => {
     ]) {
       expect(() => parseEnrolmentToken(text), text).toThrow(refused("invalid_argument"));
     }
+    const wrapped = ` ${token.slice(0, 40)}\n${token.slice(40, 70)}\r\n  ${token.slice(70)}\n`; // as mail does
+    expect(parseEnrolmentToken(wrapped).key.publicKey).toBe(parseEnrolmentToken(token).key.publicKey);
     const bytes = Buffer.from(token.slice("swarm_enrol_".length), "base64url");
     for (const at of [0, 31, 32, 63]) {
       const changed = Buffer.from(bytes);

@@ -5,6 +5,18 @@ import { configFolder, readConfig } from "./config.ts";
 import type { Domain, ServerDefinition } from "./definition.ts";
 import type { Selection } from "./mount.ts";
 
+/** How much of a command that there is not is shown. */
+const COMMAND_SHOWN_MAX = 40;
+
+/** Without this check an unknown command is called an argument too many. @throws SwarmError invalid_argument */
+function checkCommand(command: Command, first: string): void {
+  const names = [...command.commands.map((one) => one.name()), "help"];
+  if (first.startsWith("-") || names.includes(first)) return;
+  throw new SwarmError("invalid_argument", `There is no command ${first.slice(0, COMMAND_SHOWN_MAX)}.`, {
+    hint: `The commands are ${names.join(", ")}; --help says what they do.`,
+  });
+}
+
 /** What the command line of a server's bin asks for; undefined when a subcommand was asked for and has run. */
 export async function parse<D extends Domain>(
   definition: ServerDefinition<D>,
@@ -55,6 +67,7 @@ export async function parse<D extends Domain>(
   );
   const config = () => readConfig(process.env, process.cwd());
   for (const own of (await definition.commands?.({ config, configFolder: configFolder() })) ?? []) command.addCommand(own);
+  checkCommand(command, args[0] ?? "");
   await command.parseAsync(args, { from: "user" });
   return serving;
 }

@@ -1,8 +1,10 @@
+import { existsSync } from "node:fs";
 import { SwarmError } from "@mcp-swarm/core";
 import { defaultPolicies } from "@mcp-swarm/identity/policy";
 import { BUNDLE_KEY, generateKeyPair, type KeyPair, readRootKeyFile, writeRootKeyFile } from "@mcp-swarm/identity/trust";
+import { where } from "@mcp-swarm/store/commands";
 import { Command } from "commander";
-import { type CommandHost, type Places, withRoot, withStore } from "./swarm.ts";
+import { type CommandHost, type Places, rootKeyElsewhere, withRoot, withStore } from "./swarm.ts";
 import { answer, askHidden, note } from "./terminal.ts";
 
 export function initCommand(host: CommandHost): Command {
@@ -10,10 +12,11 @@ export function initCommand(host: CommandHost): Command {
     .description("Secure this swarm: makes its root key, and the first signed bundle with the roles admin, worker and observer")
     .option("--passphrase", "Keep the root key under a passphrase, which is asked for")
     .action(async ({ passphrase }: { passphrase?: boolean }) => {
+      const isNew = where(host.config().storeUrl).exists === false;
       const root = await withStore(
         host,
         async (store, places) => {
-          if (await store.get(BUNDLE_KEY)) throw securedAlready();
+          if (await store.get(BUNDLE_KEY)) throw securedAlready(places);
           return await makeRoot(places, passphrase ?? false);
         },
         { made: true },
@@ -31,7 +34,9 @@ export function initCommand(host: CommandHost): Command {
         { made: true, root },
       );
       note("\nKeep the root key file, and a copy in a safe place: whoever has it decides who is a member and what is permitted.");
-      note("From now on every server needs the key of an agent. Next, for each agent on this machine:");
+      if (isNew) note("No server has used this store yet: it was made now. Those that are to use it print it with --where.");
+      note("Servers need the key of an agent from now on; those that run without one refuse their calls within 6 s and give");
+      note("back what their agents hold. Next, for each agent on this machine:");
       note("  mcp-swarm-security enroll <agent> --here");
     });
 }
@@ -56,8 +61,10 @@ async function newPassphrase(): Promise<string> {
   return passphrase;
 }
 
-function securedAlready(): SwarmError {
-  return new SwarmError("already_exists", "This swarm is secured already.", {
-    hint: "Enrol agents with `mcp-swarm-security enroll <agent>`; `mcp-swarm-security members` shows those there are.",
+function securedAlready({ location, rootKeyFile }: Places): SwarmError {
+  return new SwarmError("already_exists", `This swarm is secured already: ${location}.`, {
+    hint: existsSync(rootKeyFile)
+      ? "Make agents members with `mcp-swarm-security enroll <agent>`; `mcp-swarm-security members` shows those there are."
+      : rootKeyElsewhere(rootKeyFile),
   });
 }

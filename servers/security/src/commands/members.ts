@@ -1,3 +1,4 @@
+import { SwarmError } from "@mcp-swarm/core";
 import { Command } from "commander";
 import { type ListedMember, listed } from "../members.ts";
 import { termsOf } from "./enrol.ts";
@@ -36,6 +37,11 @@ export function rolesCommand(host: CommandHost): Command {
     .option("--no-issuer", "It may not")
     .action(async (agentId: string, options: { role?: string[]; attribute?: string[]; issuer?: boolean }) => {
       const terms = termsOf(options);
+      if (Object.keys(terms).length === 0) {
+        throw new SwarmError("invalid_argument", `Say what ${agentId} is to have.`, {
+          hint: "Give --role, --attribute, --issuer or --no-issuer; mcp-swarm-security members shows what it has.",
+        });
+      }
       await withRoot(host, async ({ root, audited }) => {
         const event = { operation: "member:write", resource: `member/${agentId}`, details: "roles" };
         const version = await root.setTerms(agentId, terms, audited(event));

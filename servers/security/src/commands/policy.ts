@@ -1,5 +1,12 @@
 import { type JsonObject, SwarmError, systemClock } from "@mcp-swarm/core";
-import { type Explanation, type Policy, type PolicyRequest, PolicySet, parsePolicies } from "@mcp-swarm/identity/policy";
+import {
+  type Explanation,
+  type Policy,
+  type PolicyRequest,
+  PolicySet,
+  parsePolicies,
+  unknownOperations,
+} from "@mcp-swarm/identity/policy";
 import type { Principal } from "@mcp-swarm/identity/trust";
 import { Command } from "commander";
 import { type CommandHost, withRoot, withTrust } from "./swarm.ts";
@@ -34,6 +41,7 @@ function setCommand(host: CommandHost): Command {
         const details = policies.map(({ id }) => id).join(" ");
         const version = await root.setPolicies(policies, audited({ operation: "policy:write", resource, details }));
         answer(`Set ${policies.map(({ id }) => id).join(", ")}, in force everywhere within 6 s (bundle ${version}).`);
+        warnOfUnknown(policies);
         note("See what it does to a call: mcp-swarm-security policy check --agent <agent> --operation <operation>");
       });
     });
@@ -100,13 +108,25 @@ function checkCommand(host: CommandHost): Command {
 /** @throws SwarmError invalid_argument, not_found */
 async function readPolicies(file: string): Promise<Policy[]> {
   const json = await readJson(file);
-  return parsePolicies(Array.isArray(json) ? json : [json]);
+  const policies = parsePolicies(Array.isArray(json) ? json : [json]);
+  if (policies.length > 0) return policies;
+  throw new SwarmError("invalid_argument", `${file} holds no policy.`, { hint: "Write one, or a list of them." });
+}
+
+/** A typing error in an operation makes a policy that says nothing. */
+function warnOfUnknown(policies: readonly Policy[]): void {
+  for (const policy of policies) {
+    const unknown = unknownOperations(policy);
+    if (unknown.length > 0)
+      note(`Policy ${policy.id}: no tool has the operation ${unknown.join(", ")}. Is it written as you meant?`);
+  }
 }
 
 function judge(policies: readonly Policy[], member: Principal | undefined, options: CheckOptions): void {
   const { operation, agent } = options;
   if (operation === undefined) {
     answer(`${policies.length} ${policies.length === 1 ? "policy" : "policies"}, all sound.`);
+    warnOfUnknown(policies);
     note("Add --agent, --operation and --resource to see how they decide a call.");
     return;
   }

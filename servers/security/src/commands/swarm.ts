@@ -7,6 +7,7 @@ import { type AuditEvent, AuditLog, auditOrigin } from "@mcp-swarm/identity/audi
 import {
   Administrator,
   type AgentKeys,
+  BUNDLE_KEY,
   fileVersionMemory,
   type KeyPair,
   kidOf,
@@ -128,7 +129,7 @@ export async function withRoot<T>(
   return await withStore(
     host,
     async (store, places) => {
-      const root = given ?? (await readRoot(places));
+      const root = given ?? (await readRoot(store, places));
       const folder = dirname(places.rootKeyFile);
       const signer = { name: ROOT_SIGNER, key: root };
       return await withAudit(store, signer, checkpointCopies(folder, root.publicKey), root.publicKey, async (audit) => {
@@ -162,16 +163,25 @@ export async function withRoot<T>(
 }
 
 /** The root key of this swarm. Asks for the passphrase when it is under one. */
-async function readRoot({ rootKeyFile }: Places): Promise<KeyPair> {
+async function readRoot(store: Store, { rootKeyFile }: Places): Promise<KeyPair> {
   try {
     return await readRootKeyFile(rootKeyFile, () => askHidden("Passphrase of the root key: "));
   } catch (error) {
     if (!(error instanceof SwarmError) || error.code !== "not_found") throw error;
+    const isSecured = (await store.get(BUNDLE_KEY)) !== undefined;
     throw new SwarmError("not_found", error.message, {
-      hint: "Secure this swarm with `mcp-swarm-security init`, or set SWARM_ROOT_KEY_FILE to the root key that it was secured with.",
+      hint: isSecured ? rootKeyElsewhere(rootKeyFile) : "This swarm is open: secure it with `mcp-swarm-security init`.",
       cause: error,
     });
   }
+}
+
+/** What is left to do when a swarm is secured and its root key is not in its place. */
+export function rootKeyElsewhere(rootKeyFile: string): string {
+  return (
+    `Its root key is somewhere else: set SWARM_ROOT_KEY_FILE to that file, or put your copy of it at ${rootKeyFile}. ` +
+    "If it is lost, nobody can change members and policies any more: secure a new store."
+  );
 }
 
 /** An audit log of this command alone; closed, and covered by a checkpoint, when `run` ends. */

@@ -70,7 +70,13 @@ export async function readJson(path: string): Promise<unknown> {
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {
-    throw new SwarmError("invalid_argument", `${path} is not JSON.`, { hint: "Mend it, and check it with policy check.", cause });
+    // the parser's own words quote the file, which may be another than was meant: one of keys
+    const at = cause instanceof Error ? /\(line (\d+) column (\d+)\)$/.exec(cause.message) : null;
+    const where = at ? ` from line ${at[1]}, column ${at[2]} on` : "";
+    throw new SwarmError("invalid_argument", `${path} is not JSON${where}.`, {
+      hint: "Mend it, and check it with policy check.",
+      cause,
+    });
   }
 }
 

@@ -24,7 +24,7 @@ export const setPolicy = defineTool({
     resources: patterns().exactOptional().describe("e.g. task/build-*"),
     when: fields.jsonObject().exactOptional().describe("time, rate, arguments, attributes, context"),
   }),
-  output: () => ({ policyId: z.string(), version: version() }),
+  output: () => ({ policyId: z.string(), version: version(), unknownOperations: z.array(z.string()).exactOptional() }),
   async handle({ secured }, { ...policy }, { call }) {
     return await secured.policies.set(call, policy);
   },

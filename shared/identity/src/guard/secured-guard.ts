@@ -411,7 +411,7 @@ const DENIED_STANDINGS: Readonly<Record<SelfStatus, ((agentId: string) => Denial
   quarantined,
   unknown: (agentId) => {
     const message = `The key in SWARM_KEY_FILE is not that of a member of this swarm (${agentId}).`;
-    const hint = `Whoever keeps the root key runs: mcp-swarm-security enroll ${agentId}. Then redeem the token that it prints: mcp-swarm-security redeem <token>.`;
+    const hint = `Whoever keeps the root key runs: mcp-swarm-security enroll ${agentId}. On the machine of this server, mcp-swarm-security redeem then asks for the token that it prints.`;
     return new Denial("unauthenticated", { reason: "unknown_key" }, { message, hint });
   },
   replaced: (agentId) => {

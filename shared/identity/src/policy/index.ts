@@ -1,4 +1,5 @@
 export { defaultPolicies } from "./default-policies.ts";
+export { OPERATIONS, unknownOperations } from "./operations.ts";
 export {
   OPERATION_LENGTH_MAX,
   PATTERNS_MAX,

@@ -39,12 +39,12 @@ export function newEnrolmentToken(rootKey: string): { text: string; key: KeyPair
 
 /** @throws SwarmError invalid_argument */
 export function parseEnrolmentToken(text: string): EnrolmentToken {
-  const trimmed = text.trim(); // it is copied by hand
-  const bytes = trimmed.startsWith(PREFIX) ? decodeCanonical(trimmed.slice(PREFIX.length)) : undefined;
+  const whole = text.replace(/\s+/g, ""); // it is copied by hand, and mail breaks lines
+  const bytes = whole.startsWith(PREFIX) ? decodeCanonical(whole.slice(PREFIX.length)) : undefined;
   const rootKey = bytes?.subarray(KEY_BYTES).toString("base64url");
   if (bytes?.length !== 2 * KEY_BYTES || rootKey === undefined || !isSigningKey(rootKey)) {
     throw new SwarmError("invalid_argument", "This is not a one-time token.", {
-      hint: `Copy the whole line that \`mcp-swarm-security enroll\` printed; it begins with ${PREFIX}.`,
+      hint: `Give all that \`mcp-swarm-security enroll\` printed, in one line; it begins with ${PREFIX}.`,
     });
   }
   return { key: keyPairFromSecret("Ed25519", bytes.subarray(0, KEY_BYTES)), rootKey };

@@ -28,7 +28,7 @@ export async function readKeyFile(path: string): Promise<AgentKeys> {
   const text = await readPrivateFile(path, "key file").catch((error: unknown) => {
     if (!(error instanceof SwarmError) || error.code !== "not_found") throw error;
     throw new SwarmError("not_found", error.message, {
-      hint: "Set SWARM_KEY_FILE to the agent's key file, or make one with `mcp-swarm-security redeem <token>`.",
+      hint: "Set SWARM_KEY_FILE to the agent's key file, or make one with `mcp-swarm-security redeem`, which asks for the one-time token.",
       cause: error,
     });
   });
@@ -44,8 +44,8 @@ export async function readKeyFile(path: string): Promise<AgentKeys> {
     };
   } catch {
     // without the cause: it may hold a part of the secret
-    throw new SwarmError("failed_precondition", `The key file ${path} is damaged, or of another version.`, {
-      hint: "Take it from a backup, or ask for a new one-time token and redeem that.",
+    throw new SwarmError("failed_precondition", `${path} is not an agent's key file, or is damaged.`, {
+      hint: "Set SWARM_KEY_FILE to the file that enroll or redeem named; if it is lost, ask for a new one-time token and redeem that.",
     });
   }
 }

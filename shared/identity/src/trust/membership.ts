@@ -127,7 +127,7 @@ export class Administrator {
         const before = members.get(agentId);
         if (before?.keys && before.revokedAt === undefined) {
           throw new SwarmError("already_exists", `${agentId} is enrolled already.`, {
-            hint: "Replace its keys when they are lost or known to others, or set its roles.",
+            hint: `New keys, when its own are lost or known to others: \`mcp-swarm-security enroll ${agentId} --replace\`. Other roles: \`mcp-swarm-security roles ${agentId} --role <role>\`.`,
           });
         }
         if (!before && members.size >= MEMBERS_MAX) {

@@ -82,7 +82,7 @@ export class Trust implements Signatures {
   #lookedAt = 0;
   #highestVersion: number;
   /** Why the last round found none. */
-  #fault: string | undefined = "none was read yet";
+  #fault: Fault | undefined = UNREAD;
 
   private constructor(options: TrustOptions, highestVersion: number) {
     this.#options = options;
@@ -121,13 +121,11 @@ export class Trust implements Signatures {
   /** @throws SwarmError unavailable when nothing that can be trusted says who is a member and what is permitted */
   check(): void {
     if (this.#isGood()) return;
-    throw new SwarmError(
-      "unavailable",
-      `This swarm is secured, and its trust bundle cannot be relied on: ${this.#fault ?? "it is too old"}.`,
-      {
-        hint: "Nothing is done until a bundle signed by the swarm's root key can be read: ask the person who keeps that key.",
-      },
-    );
+    const fault = this.#fault ?? TOO_OLD;
+    throw new SwarmError("unavailable", `This swarm is secured, and its trust bundle cannot be relied on: ${fault.what}.`, {
+      hint: fault.hint,
+      retryable: fault.passes ?? false,
+    });
   }
 
   #isGood(): boolean {
@@ -247,7 +245,7 @@ export class Trust implements Signatures {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#fault = "the server is shutting down";
+    this.#fault = CLOSED;
     this.#timer?.[Symbol.dispose]();
     this.#listeners.clear();
     await (this.#next ?? this.#running);
@@ -270,12 +268,12 @@ export class Trust implements Signatures {
       changed = await this.#readBundle(startedAt);
       changed = (await this.#keys.readAgain(this.#self ? [this.#self.agentId] : [])) || changed;
     } catch (error) {
-      this.#keepOut("the store could not be read", error);
+      this.#keepOut(STORE_UNREADABLE, error);
     }
     try {
       await this.#findSelf();
     } catch (error) {
-      this.#keepOut("the keys that replaced this agent's could not be looked for", error);
+      this.#options.onError(error);
     }
     this.#sought = this.#self && this.#keys.current(this.#self.agentId)?.sign;
     this.#lookedAt = startedAt; // only now: a process that was stopped must not go by what this round has yet to find
@@ -286,17 +284,17 @@ export class Trust implements Signatures {
   /** Answers whether there is a new bundle. */
   async #readBundle(startedAt: number): Promise<boolean> {
     const jws = jwsOfRow((await this.#options.store.get(BUNDLE_KEY))?.value);
-    if (jws === undefined) return this.#keepOut("the store holds none");
+    if (jws === undefined) return this.#keepOut(MISSING);
     const isNew = jws !== this.#jws; // the text itself is compared: who can write the store can write a row's revision
     if (isNew) {
       let bundle: Bundle;
       try {
         bundle = await verifyBundle(jws, this.rootKey);
       } catch (error) {
-        return this.#keepOut("the one in the store is not signed by the pinned root key", error);
+        return this.#keepOut(FOREIGN, error);
       }
-      if (bundle.version < this.#highestVersion) return this.#keepOut("the one in the store is older than one seen before");
-      if (bundle.version === this.#bundle?.version) return this.#keepOut("the store holds two of the same version");
+      if (bundle.version < this.#highestVersion) return this.#keepOut(OLDER);
+      if (bundle.version === this.#bundle?.version) return this.#keepOut(TWICE);
       await this.#adopt(bundle, jws);
     }
     this.#goodAt = startedAt;
@@ -320,10 +318,10 @@ export class Trust implements Signatures {
   }
 
   /** The last good bundle stays in force until it is too old. Answers that there is no new one. */
-  #keepOut(fault: string, cause?: unknown): false {
+  #keepOut(fault: Fault, cause?: unknown): false {
     if (this.#fault !== fault && !this.#closed) {
       this.#fault = fault;
-      this.#options.onError(new SwarmError("unavailable", `A trust bundle is kept out: ${fault}.`, { cause }));
+      this.#options.onError(new SwarmError("unavailable", `A trust bundle is kept out: ${fault.what}.`, { cause }));
     }
     return false;
   }
@@ -353,6 +351,41 @@ export class Trust implements Signatures {
     }
   }
 }
+
+/** Why there is no bundle to be relied on. */
+interface Fault {
+  readonly what: string;
+  /** What to do about it: first what whoever started the server may have set wrong, as that is the likelier cause. */
+  readonly hint: string;
+  /** Whether it may be over a moment later. */
+  readonly passes?: true;
+}
+
+const ASK = "ask the person who keeps the swarm's root key";
+const TOO_OLD: Fault = { what: "it is too old", hint: `Try again; if it stays so, ${ASK}.`, passes: true };
+const UNREAD: Fault = { what: "none was read yet", hint: "Try again.", passes: true };
+const CLOSED: Fault = { what: "the server is shutting down", hint: "Let the host start it anew." };
+const STORE_UNREADABLE: Fault = {
+  what: "the store could not be read",
+  hint: "Calls work again as soon as the store can be reached.",
+  passes: true,
+};
+const MISSING: Fault = {
+  what: "the store holds none",
+  hint: `Check that this server uses the store of the swarm that its SWARM_KEY_FILE is for (--where prints it); if it does, somebody took the bundle away: ${ASK}.`,
+};
+const FOREIGN: Fault = {
+  what: "the one in the store is not signed by the pinned root key",
+  hint: `Check that SWARM_KEY_FILE, or SWARM_ROOT_KEY, is of the swarm whose store this server uses (--where prints it); if it is, somebody exchanged the bundle: ${ASK}.`,
+};
+const OLDER: Fault = {
+  what: "the one in the store is older than one seen before",
+  hint: "If the store was restored from a backup, the person who keeps the root key runs `mcp-swarm-security renew --after-restore`; otherwise somebody put an old one back.",
+};
+const TWICE: Fault = {
+  what: "the store holds two of the same version",
+  hint: `Somebody else has the root key, or signed at the same time on a copy of the store: ${ASK}.`,
+};
 
 function principalOf(agentId: string, member: Member): Principal {
   return {
