@@ -68,7 +68,7 @@ describe.each(ENGINES)("in a secured swarm on $name", { concurrent: true }, ({ m
     writeFileSync(noKeyFile, "{}", { mode: 0o600 });
     const attempts: [env: Record<string, string>, code: string, hint: RegExp][] = [
       [{}, "failed_precondition", /SWARM_KEY_FILE/],
-      [{ SWARM_ROOT_KEY: swarm.rootKey, XDG_DATA_HOME: elsewhere.path }, "unauthenticated", /SWARM_KEY_FILE/],
+      [{ SWARM_ROOT_KEY: swarm.rootKey }, "unauthenticated", /SWARM_KEY_FILE/],
       [
         { SWARM_KEY_FILE: other.keyFile("worker-1") },
         "unavailable",

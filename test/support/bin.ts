@@ -1,6 +1,7 @@
 /** The bins as processes: run to their end, serving HTTP, or spoken to line by line. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import { homeOfTests } from "./home.ts";
 import { binOf, eventually } from "./host.ts";
 
 /** How long a command may run before a test gives up on it. */
@@ -24,7 +25,7 @@ export interface RunOptions {
 
 /** The environment of a user with nothing set, and what is given. */
 export function plainEnv(env: Record<string, string | undefined> = {}): NodeJS.ProcessEnv {
-  return { PATH: process.env.PATH, HOME: process.env.HOME, ...env };
+  return { PATH: process.env.PATH, HOME: homeOfTests(), ...env };
 }
 
 /** Runs a command to its end. */

@@ -8,6 +8,7 @@ import { Client as ClientV1 } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport as StdioV1 } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport as HttpV1 } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { CreateMessageRequestSchema } from "@modelcontextprotocol/sdk/types.js";
+import { homeOfTests } from "./home.ts";
 
 export const ROOT = join(import.meta.dirname, "..", "..");
 
@@ -208,7 +209,7 @@ export class Host {
     this.notifications = notifications;
   }
 
-  /** Starts the server's bin with nothing inherited but PATH and HOME, and connects. */
+  /** Starts the server's bin with nothing inherited but PATH, and a home of this run, and connects. */
   static async start(options: HostOptions = {}): Promise<Host> {
     const { server = "task-coordination", era = "v2-modern", agent, store, args = [], env = {} } = options;
     const { command = process.execPath, prefix = [binOf(server)] } = options;
@@ -217,7 +218,7 @@ export class Host {
       args: [...prefix, ...args],
       env: {
         PATH: process.env.PATH ?? "",
-        HOME: process.env.HOME ?? "",
+        HOME: homeOfTests(),
         ...(agent === undefined ? {} : { SWARM_AGENT: agent }),
         ...(store === undefined ? {} : { SWARM_STORE: store }),
         ...env,
