@@ -641,7 +641,7 @@ describe("a configuration that does not work", () => {
       const keyFile = join(folder.path, `${n}.json`);
       writeFileSync(keyFile, damage(text, private64), { mode: 0o600 });
       await using host = await Watched.start("security", { SWARM_STORE: folder.store, SWARM_KEY_FILE: keyFile }, canaries);
-      expect(await host.refuse("whoami", {})).toMatch(/^failed_precondition: The key file/);
+      expect(await host.refuse("whoami", {})).toMatch(/^failed_precondition: \S+ is not an agent.s key file/);
       const rootKeyFile = join(folder.path, `root-${n}.json`);
       writeFileSync(rootKeyFile, damage(rootText, secretOf(swarm.root).toString("base64url")), { mode: 0o600 });
       const env = { SWARM_STORE: folder.store, SWARM_KEY_FILE: swarm.keyFile("a"), SWARM_ROOT_KEY_FILE: rootKeyFile };
