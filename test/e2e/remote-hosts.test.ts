@@ -34,7 +34,9 @@ test("a remote agent gets in with an API key, and with its own key through the o
   using folder = temporaryFolder();
   const home = { HOME: folder.path, XDG_DATA_HOME: join(folder.path, "data"), XDG_CONFIG_HOME: join(folder.path, "config") };
   const env = { PATH: process.env.PATH ?? "", ...home, SWARM_STORE: folder.store };
-  const [letIn = "", serve = "", makeKey = "", ...more] = blocks("sh");
+  const [letIn = "", serve = "", makeKey = "", ...more] = blocks("sh").map((text) =>
+    text.replace(/(?<=[ =])~(?=\/)/g, folder.path),
+  ); // as a shell does
   expect(more).toEqual([]);
   const execute = async ({ env: own, args }: Command) =>
     (await run(process.execPath, args, { cwd: folder.path, env: { ...env, ...own } })).stdout;
@@ -66,7 +68,7 @@ test("a remote agent gets in with an API key, and with its own key through the o
   expect(others).toEqual([]);
   const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", program.replaceAll(PUBLIC_URL, gateway.url)], {
     cwd: ROOT,
-    env: { PATH: env.PATH, SWARM_KEY_FILE: join(folder.path, "build-7.key") },
+    env: { PATH: env.PATH, SWARM_KEY_FILE: join(folder.path, "swarm-keys", "build-7.key") },
   });
   expect(JSON.parse(stdout)).toEqual({ agentId: "build-7", verified: true });
 });
