@@ -144,6 +144,8 @@ test("policies are set all or none, and what a file holds that is none is named"
     code: 0,
     stderr: expect.stringMatching(/^Policy night: no tool has the operation task:cancell\. Is it written as you meant\?$/m),
   });
+  write({ ...good, operations: Array.from({ length: 50 }, (_, n) => `task:x${n}`) });
+  expect((await person.secure(["policy", "check", file])).stderr).toMatch(/x9\. .*\nAnd 40 more operations that no tool has\.$/m);
   write(good);
   expect((await person.secure(["policy", "check", file])).stderr).not.toContain("no tool has");
   expect(await person.done(["policy", "check", file])).toBe("1 policy, all sound.\n");

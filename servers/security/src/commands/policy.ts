@@ -12,6 +12,9 @@ import { Command } from "commander";
 import { type CommandHost, withRoot, withTrust } from "./swarm.ts";
 import { answer, each, note, pairs, plain, readJson, table } from "./terminal.ts";
 
+/** Operations that no tool has, named after one command. */
+const UNKNOWN_SHOWN_MAX = 10;
+
 export function policyCommand(host: CommandHost): Command {
   return new Command("policy")
     .description("What is permitted: list, set, delete, check")
@@ -115,11 +118,11 @@ async function readPolicies(file: string): Promise<Policy[]> {
 
 /** A typing error in an operation makes a policy that says nothing. */
 function warnOfUnknown(policies: readonly Policy[]): void {
-  for (const policy of policies) {
-    const unknown = unknownOperations(policy);
-    if (unknown.length > 0)
-      note(`Policy ${policy.id}: no tool has the operation ${unknown.join(", ")}. Is it written as you meant?`);
+  const unknown = policies.flatMap((policy) => unknownOperations(policy).map((operation) => ({ id: policy.id, operation })));
+  for (const { id, operation } of unknown.slice(0, UNKNOWN_SHOWN_MAX)) {
+    note(`Policy ${id}: no tool has the operation ${operation}. Is it written as you meant?`);
   }
+  if (unknown.length > UNKNOWN_SHOWN_MAX) note(`And ${unknown.length - UNKNOWN_SHOWN_MAX} more operations that no tool has.`);
 }
 
 function judge(policies: readonly Policy[], member: Principal | undefined, options: CheckOptions): void {
