@@ -45,6 +45,8 @@ export class HttpFront implements Disposable {
   /** As many as there are connections. */
   readonly #pending = new Set<Pending>();
   readonly #changes: Disposable;
+  /** How often what credentials rest on has changed. */
+  #changed = 0;
 
   constructor(options: HttpFrontOptions) {
     this.#options = options;
@@ -61,7 +63,10 @@ export class HttpFront implements Disposable {
       resources: site.bases.flatMap((base) => [...mounts.keys()].map((path) => base + path)),
       audiences: site.bases.flatMap((base) => [base, `${base}/`, base + TOKEN_PATH]),
     });
-    this.#changes = security.trust.onChange(() => void this.#endRevoked().catch((error) => options.onError(error)));
+    this.#changes = security.trust.onChange(() => {
+      this.#changed += 1;
+      void this.#endRevoked().catch((error) => options.onError(error));
+    });
   }
 
   /** The answer to a request for metadata or a token; undefined for any other path. */
@@ -116,9 +121,15 @@ export class HttpFront implements Disposable {
 
   /**
    * Ends a response when what it was asked for with is revoked before it has ended: its host then asks anew, with what is good. One
-   * that streams ends with its credential's time too; a call may still answer.
+   * that streams ends with its credential's time too; a call may still answer. What is returned asks whether the credential still
+   * stands, for when the whole request has arrived.
    */
-  endWithCredential(from: HttpCaller, response: ServerResponse, { streams }: { readonly streams: boolean }): void {
+  endWithCredential(
+    from: HttpCaller,
+    response: ServerResponse,
+    { streams }: { readonly streams: boolean },
+  ): () => Promise<boolean> {
+    const changed = this.#changed;
     const pending = { from, response };
     const { clock } = this.#options;
     const timer = streams ? clock.timer(from.expiresAt - clock.now(), () => response.destroy()) : undefined;
@@ -127,6 +138,7 @@ export class HttpFront implements Disposable {
       timer?.[Symbol.dispose]();
       this.#pending.delete(pending);
     });
+    return async () => changed === this.#changed || (await from.stillGood());
   }
 
   [Symbol.dispose](): void {

@@ -104,8 +104,9 @@ export async function serveHttp(
     const from = await front.admit(request, path);
     if ("status" in from) return send(response, from.status, from.body, from.headers);
     // before its body is read: that may take long, and what it was let in by may end meanwhile
-    front.endWithCredential(from, response, { streams: request.headers["mcp-method"] === LISTEN });
-    const message = from.scope ? await readMessage(request) : undefined;
+    const stillStands = front.endWithCredential(from, response, { streams: request.headers["mcp-method"] === LISTEN });
+    const message = await readMessage(request);
+    if (!(await stillStands())) return void response.destroy();
     const refusal = await front.scopeRefusal(from, request.headers.host, path, message);
     if (refusal) return send(response, refusal.status, refusal.body, refusal.headers);
     await mount.node(Object.assign(request as NodeRequest, { auth: callers.remember(from) }), response, message);
