@@ -71,7 +71,7 @@ async function castAll(hosts: readonly LineClient[], store: Store, each: number)
   const participants = agents.flatMap((agent) => children(each).map((child) => `${agent}/${child}`));
   // nothing but the last ballot decides it
   const { vote } = (await first.ask("initiate_vote", {
-    ...{ proposal: "Ship it", participants, method: "unanimity", timeoutMs: VOTE_MS },
+    ...{ proposal: "Ship it", participants, method: "unanimity", timeout: VOTE_MS },
   })) as { vote: { id: string } };
   const voteId = vote.id;
   const started = performance.now();

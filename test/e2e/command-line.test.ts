@@ -37,7 +37,7 @@ const FILLS: Record<string, { write: (n: number) => ToolCall; read: (n: number) 
     read: (n) => ["get_thread", { correlationId: `t${n}` }],
   },
   consensus: {
-    write: (n) => ["initiate_vote", { proposal: LONG.slice(0, 8_000), participants: [`filler/c${n}`], timeoutMs: 3_600_000 }],
+    write: (n) => ["initiate_vote", { proposal: LONG.slice(0, 8_000), participants: [`filler/c${n}`], timeout: 3_600_000 }],
     read: (n) => ["list_active_votes", { agentId: `c${n}`, mine: true }],
   },
   "shared-state": {

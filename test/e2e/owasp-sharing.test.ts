@@ -102,7 +102,7 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     await secrets.call("put_secret", { name: "db", value: private_.secret });
     const { vote } = await votes.call<{ vote: { id: string } }>("initiate_vote", {
       ...{ proposal: "Shall we?", participants: ["ann", "bob", "eve"] },
-      ...{ sealed: true, timeoutMs: 3_600_000, revealMs: 3_600_000 },
+      ...{ sealed: true, timeout: 3_600_000, revealMs: 3_600_000 },
     });
     const sealed = await votes.call<{ commitment: string; opening: string }>("seal_ballot", {
       voteId: vote.id,

@@ -69,7 +69,7 @@ describe.each(ENGINES)("votes on $name", ({ meet }) => {
     let voteId = "";
     {
       await using early = await Host.start({ server, store: meeting.store, agent: "early" });
-      voteId = await begin(early, ["early", "late", "never"], { timeoutMs: 3_000 });
+      voteId = await begin(early, ["early", "late", "never"], { timeout: 3_000 });
       await early.call("cast_vote", { voteId, vote: "no" });
     }
     const store = await openStore(meeting.store);
@@ -91,7 +91,7 @@ describe.each(ENGINES)("votes on $name", ({ meet }) => {
     verifies("VOTE-10");
     using meeting = await meet();
     await using idle = await Host.start({ server, store: meeting.store, agent: "idle" });
-    await begin(idle, ["other"], { timeoutMs: 1_000 });
+    await begin(idle, ["other"], { timeout: 1_000 });
     await using look = await lookInto(meeting.store);
     await eventually("somebody counts", async () => {
       return (await look.store.scan({ from: "vote-result/", before: "vote-result0", limit: 1 })).length === 1;

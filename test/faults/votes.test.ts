@@ -57,7 +57,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
       const participants = agents.flatMap(childrenOf);
       // one "no" decides it, and else the last "yes"
       const { vote } = await first.call<{ vote: { id: string } }>("initiate_vote", {
-        ...{ proposal: "p", participants, method: "unanimity", timeoutMs: LONG_MS },
+        ...{ proposal: "p", participants, method: "unanimity", timeout: LONG_MS },
       });
       const voteId = vote.id;
       const waiting = first.call<Result>("get_result", { voteId, waitMs: 50_000 }, { timeout: 120_000 });
@@ -106,7 +106,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
       const [first] = hosts as [Host];
       for (let round = 0; round < DEADLINES; round++) {
         const { vote } = await first.call<{ vote: { id: string } }>("initiate_vote", {
-          ...{ proposal: "p", participants, revisable: true, timeoutMs: SHORT_MS },
+          ...{ proposal: "p", participants, revisable: true, timeout: SHORT_MS },
         });
         const voteId = vote.id;
         const last = new Map<string, string>();
@@ -179,7 +179,7 @@ describe.each(ENGINES)("$name", ({ meet }) => {
         try {
           if (votes.length === 0 || (votes.length < VOTES_MAX && random.integer(8) === 0)) {
             const began = await killer.during(member, () =>
-              member.try("initiate_vote", { proposal: "p", participants, timeoutMs: LONG_MS }),
+              member.try("initiate_vote", { proposal: "p", participants, timeout: LONG_MS }),
             );
             wrong(began, /^$/);
             votes.push((began.structured.vote as { id: string }).id);

@@ -5,7 +5,7 @@ import type { ServerProof, ToolCall } from "./proof.ts";
 /** Longest option, in UTF-16 units. */
 const OPTION_MAX = 200;
 /** Votes that nobody ends by chance while a test runs. */
-const LONG = { timeoutMs: 3_600_000 };
+const LONG = { timeout: 3_600_000 };
 const SEALED = { ...LONG, sealed: true, revealMs: 3_600_000 };
 
 const BEGIN: ToolCall = ["initiate_vote", { proposal: "@", participants: ["a", "b", "c"], ...LONG }];

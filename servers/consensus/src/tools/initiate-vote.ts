@@ -26,7 +26,7 @@ export const initiateVote = defineTool({
     algorithm: algorithm().exactOptional().describe("Default majority"),
     method: method().exactOptional().describe("Default simple; of options plurality"),
     options: z.array(option()).min(2).max(OPTIONS_MAX).exactOptional(),
-    timeoutMs: fields.whole(TIMEOUT_MS_MIN, TIMEOUT_MS_MAX).exactOptional().describe("Default 300000"),
+    timeout: fields.whole(TIMEOUT_MS_MIN, TIMEOUT_MS_MAX).exactOptional().describe("Ms, default 300000"),
     threshold: fields.text(9).exactOptional().describe("2/3"),
     base: base().exactOptional(),
     quorum: z
@@ -52,7 +52,7 @@ export const initiateVote = defineTool({
       told: z.number(),
     }),
   }),
-  async handle({ votes }, input, { call }) {
-    return { vote: await votes.initiate(call, input) };
+  async handle({ votes }, { timeout, ...input }, { call }) {
+    return { vote: await votes.initiate(call, { ...input, ...(timeout === undefined ? {} : { timeoutMs: timeout }) }) };
   },
 });
