@@ -65,8 +65,6 @@ export type VoteRecord = {
   readonly hash: string;
   readonly proposal: Json;
   readonly initiator: string;
-  /** Whether a credential proved the initiator's name. */
-  readonly verified: boolean;
   readonly settings: VoteSettings;
   /** How many; who they are stands in the roll. */
   readonly participants: number;

@@ -139,7 +139,7 @@ export class Votes {
         const chunks = rollChunks(roll);
         const rollStarts = chunks.flatMap(([first]) => (first ? [first.name] : []));
         const unhashed = {
-          ...{ id, proposal, initiator: caller.agentId, verified: caller.verified, settings },
+          ...{ id, proposal, initiator: caller.agentId, settings },
           ...{ participants: roll.length, rollStarts },
           ...{ startedAt, timeoutMs, closesAt: startedAt + timeoutMs, keptUntil: startedAt + keptMs },
         };
