@@ -14,7 +14,6 @@ const CALLS_MAX = 4_000;
 const DESCRIPTION = "x".repeat(8_000);
 
 // A full disk needs one of its own: without the right to mount, only the store's own tests show what the engine makes of it.
-if (!mayMount) console.warn("Not tested here: a full disk, which takes the right to mount one.");
 describe.runIf(mayMount)("a full disk", () => {
   test("is told in plain words, leaves nothing half done, and work goes on once there is space", {
     timeout: 300_000,

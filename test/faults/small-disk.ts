@@ -36,6 +36,7 @@ export const mayMount = (() => {
   using disk = smallDisk();
   return disk !== undefined;
 })();
+if (!mayMount) console.warn("Not tested here: a full disk, which takes the right to mount one.");
 
 /** Runs `work` on a small disk. */
 export async function onSmallDisk(work: (disk: Disk) => Promise<void>): Promise<void> {
