@@ -25,6 +25,8 @@ export type Candidate = {
   readonly since: number;
   /** What it tells of itself. */
   readonly info?: string;
+  /** A later call was answered with this candidacy: a call that is given up after it does not withdraw it. */
+  readonly askedAgain?: true;
 };
 
 export type GroupRecord = {

@@ -112,6 +112,7 @@ export class Leaders {
           ...(processId === undefined ? {} : { processId }),
           since: known?.since ?? tx.now,
           ...infoOf(input.candidateInfo ?? known?.info),
+          ...(known ? { askedAgain: true } : {}),
         };
         if (!known) tx.put(groupKey(group), { ...record, ticket: candidate.ticket });
         putCandidate(tx, group, candidate, leaseMs);
@@ -139,7 +140,7 @@ export class Leaders {
     } catch (error) {
       // a candidacy that nobody hears of, or that nothing renews, is none
       const kept = waiting.signal?.aborted !== true && this.#candidacies.has(leaseId(group, ticket));
-      if (joined.fresh && !kept) await this.#withdraw(store, group, ticket);
+      if (joined.fresh && !kept) await this.#withdrawUnlessAskedAgain(store, group, ticket);
       throw error;
     }
     const leader = await this.#current(store, group);
@@ -228,9 +229,14 @@ export class Leaders {
     this.#holdings.drop(id);
   }
 
-  async #withdraw(store: Store, group: string, ticket: number): Promise<void> {
-    this.#forget(group, ticket);
-    await store.transact((tx) => resign(tx, group, [ticket]));
+  async #withdrawUnlessAskedAgain(store: Store, group: string, ticket: number): Promise<void> {
+    const withdrawn = await store.transact((tx) => {
+      const candidate = tx.get(candidateKey(group, ticket))?.value as Candidate | undefined;
+      if (candidate?.askedAgain) return false;
+      resign(tx, group, [ticket]);
+      return true;
+    });
+    if (withdrawn) this.#forget(group, ticket);
   }
 
   /** The leader; of a group whose leader's lease ran out, the candidate that takes its place now. */

@@ -35,6 +35,8 @@ export type Holding = {
   /** No renewal by a process leads past this. */
   readonly endsAt: number;
   readonly leaseExpiresAt: number;
+  /** A later call was answered with this holding: a call that is given up after it does not give it back. */
+  readonly askedAgain?: true;
 };
 
 export type Waiter = {
@@ -103,7 +105,7 @@ export function isFree(lock: LockRecord, mode: LockMode, ticket?: number): boole
 export type Grant = {
   readonly lock: LockRecord;
   readonly holding: Holding;
-  /** It was held before: nothing changed. */
+  /** It was held before: nothing changed, but that it was asked for again. */
   readonly already: boolean;
 };
 
@@ -116,7 +118,11 @@ export function grant(stored: LockRecord, request: LockRequest, now: number): Gr
   const lock = livingLock(stored, now);
   const own = ownHolding(lock, request);
   if (own && (own.mode === request.mode || own.mode === "exclusive")) {
-    return { lock: leave(stored, request.ticket), holding: own, already: true };
+    const holding: Holding = { ...own, askedAgain: true };
+    const left = leave(stored, request.ticket);
+    if (own.askedAgain) return { lock: left, holding, already: true };
+    const holders = stored.holders.map((one) => (one === own ? holding : one));
+    return { lock: { ...left, holders }, holding, already: true };
   }
   if (own && lock.holders.length > 1) throw sharedWithOthers(lock);
   if (!own && !isFree(lock, request.mode, request.ticket)) return undefined;

@@ -352,7 +352,7 @@ export class Locks {
       if (processId === undefined || processId !== call.caller.processId) return;
       this.#holdings.hold({ id: leaseId(name, token), token });
     } catch (error) {
-      if (!already) await call.store.transact((tx) => free(tx, name, token));
+      if (!already) await call.store.transact((tx) => freeUnlessAskedAgain(tx, name, token));
       throw error;
     }
   }
@@ -398,6 +398,12 @@ function nameOf({ id }: HeldLease): string {
 function free(tx: Transaction, name: string, token: number): void {
   const before = readLock(tx, name);
   if (before.holders.some((holding) => holding.token === token)) writeLock(tx, before, giveBack(before, token));
+}
+
+/** What a call was granted and nobody received; another call of the same agent may have been answered with it meanwhile. */
+function freeUnlessAskedAgain(tx: Transaction, name: string, token: number): void {
+  const { holders } = readLock(tx, name);
+  if (!holders.some((holding) => holding.token === token && holding.askedAgain)) free(tx, name, token);
 }
 
 /** The caller's holding, by its token, or else the one through this process. */

@@ -45,6 +45,26 @@ test("a candidacy of a call that was cancelled, or of a process that is ending, 
   expect(await ben.leaders.get(ben.call, { group: "g" })).toEqual({ leader: null, candidates: [] });
 });
 
+test("a candidacy of a cancelled call stays when a later call of its agent was answered with it", async () => {
+  verifies("STATE-10");
+  const { process, pass } = machine();
+  const [ann, ben] = [process("ann"), process("ben")];
+  await ann.leaders.elect(ann.call, { group: "g" });
+  const abort = new AbortController();
+  const cancelled = ben.leaders
+    .elect(ben.call, { group: "g" }, { waitMs: 50_000, signal: abort.signal })
+    .catch((error: unknown) => error);
+  await pass(20);
+  const again = ben.leaders.elect(ben.call, { group: "g" });
+  abort.abort(new Error("cancelled"));
+  expect(await cancelled).toMatchObject({ message: "cancelled" });
+  await again;
+  expect((await ann.leaders.get(ann.call, { group: "g" })).candidates).toMatchObject([{ agentId: "ben" }]);
+  await pass(LEASE_MS * 2);
+  await ann.leaders.resign(ann.call, { group: "g" });
+  expect((await ben.leaders.get(ben.call, { group: "g" })).leader).toMatchObject({ agentId: "ben", you: true });
+});
+
 test("who resigns does so for all processes of the agent, which do not renew it any more", async () => {
   verifies("STATE-10");
   const { process, pass } = machine();

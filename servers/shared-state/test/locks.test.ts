@@ -56,6 +56,25 @@ describe("the record of a lock", () => {
 });
 
 describe("locks", () => {
+  test("a lock granted to a cancelled call stays when a later call of its agent was answered with it", async () => {
+    verifies("STATE-08", "CORE-10");
+    const { process, pass } = machine();
+    const ann = process("ann");
+    const abort = new AbortController();
+    const cancelled = ann.locks
+      .acquire(ann.call, { name: "deploy" }, { waitMs: 1_000, signal: abort.signal })
+      .catch((error: unknown) => error);
+    const again = ann.locks.acquire(ann.call, { name: "deploy" });
+    abort.abort(new Error("nobody waits for this"));
+    expect(await cancelled).toMatchObject({ message: "nobody waits for this" });
+    const { lock, alreadyHeld } = await again;
+    expect(alreadyHeld).toBe(true);
+    await pass(LEASE_MS * 2);
+    expect((await ann.locks.release(ann.call, { name: "deploy", fencingToken: lock.fencingToken })).lock).toMatchObject({
+      fencingToken: 1,
+    });
+  });
+
   test("a lock that is granted just as its call is cancelled is given back at once", async () => {
     verifies("STATE-08", "CORE-10");
     const { process, store } = machine();
