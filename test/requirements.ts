@@ -336,6 +336,83 @@ export const requirements = {
     source: "N",
     behaviour: "32 processes cast at once without a ballot lost or doubled; 10,000 ballots are tallied in under a second.",
   },
+  "EXEC-01": {
+    source: "F 5.2",
+    behaviour:
+      "submit_task takes code, environment, timeout, stdin, args, files, priority, attempts, dedupe and wait; it is validated before it is queued.",
+  },
+  "EXEC-02": {
+    source: "F 5.2, P",
+    behaviour:
+      "get_result tells status, value, output, exit code or signal, artifacts, time, memory and what was cut; get_output follows while it runs.",
+  },
+  "EXEC-03": {
+    source: "F 5.2",
+    behaviour:
+      "list_environments tells which limits each worker enforces; environments are created within the operator's ceiling, and deleted.",
+  },
+  "EXEC-04": {
+    source: "P",
+    behaviour:
+      "JavaScript and TypeScript run everywhere in QuickJS: a fresh module with capped memory for each task, in a child with no environment.",
+  },
+  "EXEC-05": {
+    source: "P",
+    behaviour:
+      "Python runs wherever deno and pyodide are installed: no permissions but its own folder, and a capped heap; never Pyodide in plain Node.",
+  },
+  "EXEC-06": {
+    source: "P",
+    behaviour:
+      "bwrap, sandbox-runtime and Docker are found by running them, closed when they fail, and each says what it enforces.",
+  },
+  "EXEC-07": {
+    source: "F 5.2",
+    behaviour:
+      "Wall time, CPU, memory, output, files, disk and processes are limited; at a limit the whole process tree dies and the answer names it.",
+  },
+  "EXEC-08": {
+    source: "P",
+    behaviour:
+      "The escape battery passes in every environment: files, network, processes, environment, memory, output, forks, links: no escape.",
+  },
+  "EXEC-09": {
+    source: "P",
+    behaviour:
+      "The queue has priority with ageing, leases and fencing; a worker's death requeues, a task's own failure does not; cancelling kills.",
+  },
+  "EXEC-10": {
+    source: "F 5.2",
+    behaviour:
+      "Workers in each server and on any machine that reaches the store, matched by environment, architecture and labels; results outlive them.",
+  },
+  "EXEC-11": {
+    source: "F 6.2",
+    behaviour:
+      "submit_batch groups tasks by requirements, runs them in parallel with dependencies, and compiles one result with utilisation.",
+  },
+  "EXEC-12": {
+    source: "P",
+    behaviour:
+      "Files go in and come out as artifacts, images as image content; the collector takes regular files only, after the sandbox is dead.",
+  },
+  "EXEC-13": {
+    source: "P",
+    behaviour: "A session keeps state between the tasks of one agent, with a time limit, and is never shared.",
+  },
+  "EXEC-14": {
+    source: "N",
+    behaviour: "At least 300 JavaScript tasks a second with two workers through the queue; a warm Python task in at most 0.4 s.",
+  },
+  "EXEC-15": {
+    source: "F 1.2, 3.2, 8.2",
+    behaviour:
+      "The environment mcp calls tools of other MCP servers from the operator's list, so that workflow tasks run without a person.",
+  },
+  "EXEC-16": {
+    source: "N",
+    behaviour: "Kubernetes Jobs are a driver for those who have a cluster, tested against a fake API server, and said so.",
+  },
   "SEC-01": {
     source: "F 7.1",
     behaviour:

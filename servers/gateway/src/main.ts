@@ -1,5 +1,6 @@
 import { definition as agentComm } from "@mcp-swarm/agent-comm";
 import { definition as consensus } from "@mcp-swarm/consensus";
+import { definition as distributedExecution } from "@mcp-swarm/distributed-execution";
 import { definition as security } from "@mcp-swarm/security";
 import {
   closeWithin,
@@ -22,7 +23,14 @@ import { mountingHelp } from "./mounting-help.ts";
 /** The port of the gateway unless PORT or --http says another. */
 const PORT_DEFAULT = "3335";
 
-const definitions = [taskCoordination, agentComm, sharedState, consensus, security] as unknown as ServerDefinition<Domain>[];
+const definitions = [
+  taskCoordination,
+  agentComm,
+  sharedState,
+  distributedExecution,
+  consensus,
+  security,
+] as unknown as ServerDefinition<Domain>[];
 
 await orExplain(async () => {
   const options = new Command("mcp-swarm-gateway")

@@ -1,0 +1,4 @@
+import { runServer } from "@mcp-swarm/server";
+import { definition } from "./server.ts";
+
+await runServer(definition);
