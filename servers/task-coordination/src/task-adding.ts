@@ -1,8 +1,8 @@
 /** Adding tasks within one transaction: all of them or none. */
+import { layers } from "@mcp-swarm/coordination";
 import type { StoredTask } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import { prefixRange } from "@mcp-swarm/store";
-import { layers } from "./dependency-graph.ts";
 import type { TaskSpec } from "./new-task.ts";
 import { prefixes, sequenceAt, type TaskTransaction } from "./task-layer.ts";
 import { placement } from "./task-lifecycle.ts";

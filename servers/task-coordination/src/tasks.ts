@@ -1,9 +1,9 @@
 /** Tasks as a whole: adding, reading, cancelling, resetting, forgetting. */
+import { checkGraph } from "@mcp-swarm/coordination";
 import { indexEntry, type StoredTask, taskKey, workflowKey } from "@mcp-swarm/coordination/tasks";
 import { assert, type Json, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { prefixRange, type Store } from "@mcp-swarm/store";
-import { checkGraph } from "./dependency-graph.ts";
 import { type NewTask, specOf } from "./new-task.ts";
 import { swarmScope, tallyKey } from "./tally.ts";
 import { add } from "./task-adding.ts";

@@ -1,7 +1,7 @@
 /** Tasks as they are given to a workflow: their ids are local to it, and stored behind the workflow's own. */
+import { checkGraph } from "@mcp-swarm/coordination";
 import { type FailurePolicy, type StoredTask, type StoredWorkflow, taskKey } from "@mcp-swarm/coordination/tasks";
 import { ID_MAX, newId, type Random, SwarmError } from "@mcp-swarm/core";
-import { checkGraph } from "./dependency-graph.ts";
 import { type NewTask, ROLLBACK_SUFFIX, specOf, type TaskSpec } from "./new-task.ts";
 import { add } from "./task-adding.ts";
 import { prefixes, type TaskTransaction } from "./task-layer.ts";

@@ -1,4 +1,5 @@
 export { type CursorScope, decodeCursor, encodeCursor } from "./cursor.ts";
+export { checkGraph, findCycle, type GraphTask, layers } from "./dependency-graph.ts";
 export { type DueEntry, DueIndex, dueJob, MAINTENANCE_INTERVAL_MS, Maintenance, type MaintenanceJob } from "./due.ts";
 export {
   HELD_LEASES_MAX,

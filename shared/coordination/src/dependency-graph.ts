@@ -1,4 +1,4 @@
-/** Dependencies among tasks that are added together. */
+/** Dependencies among what is added together: tasks of one call, members of a batch. */
 import { SwarmError } from "@mcp-swarm/core";
 
 export interface GraphTask {
