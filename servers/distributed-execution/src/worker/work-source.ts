@@ -12,6 +12,8 @@ export interface WorkerProfile {
   readonly environments: readonly Pick<Environment, "name" | "version">[];
   /** Sessions whose sandboxes it holds. */
   readonly sessions: readonly string[];
+  /** Whether it has room for the sandbox of another session: without, it takes no first task of one. */
+  readonly takesSessions: boolean;
 }
 
 export interface ClaimedRun {
