@@ -1,0 +1,135 @@
+/**
+ * Which environments one worker can run, and on which driver: by what the drivers showed when they were tried on this machine, and
+ * within what the worker's own operator lets environments ask for, whatever the store says.
+ */
+import { type Clock, SwarmError } from "@mcp-swarm/core";
+import type { Environment, Offer } from "../environment.ts";
+import type { Requires } from "../execution-record.ts";
+import { type Capabilities, type Driver, type DriverName, LIMIT_NAMES, type Probe } from "../sandbox/driver.ts";
+import type { Drivers } from "../sandbox/drivers.ts";
+
+/** What failed is tried again after so long: somebody may have installed what was missing. */
+export const PROBE_AGAIN_MS = 60_000;
+
+export interface OffersOptions {
+  readonly drivers: Drivers;
+  readonly clock: Clock;
+  readonly arch: string;
+  readonly labels: readonly string[];
+  /** The only environments it offers; all when absent. */
+  readonly only?: readonly string[];
+  /** What the worker's operator forbids of an environment, as a sentence; undefined when it is within what is permitted. */
+  readonly beyond: (environment: Environment) => string | undefined;
+}
+
+interface Probed {
+  readonly probe: Promise<Probe>;
+  readonly at: number;
+  /** Set when it is known. */
+  settled?: Probe;
+}
+
+export class Offers {
+  readonly #options: OffersOptions;
+  readonly #probed = new Map<DriverName, Probed>();
+
+  constructor(options: OffersOptions) {
+    this.#options = options;
+  }
+
+  /** Tries what has not been tried, and says whether the environment runs here. */
+  async of(environment: Environment): Promise<Offer> {
+    const { name, version } = environment;
+    const chosen = await this.#choose(environment);
+    if ("reason" in chosen) return { environment: name, version, available: false, reason: chosen.reason };
+    const { driver, capabilities } = chosen;
+    const runtimeVersion = capabilities.runtimes[environment.runtime]?.version ?? "";
+    return { environment: name, version, available: true, driver, runtimeVersion };
+  }
+
+  /** What runs it here now; undefined when it does not run here. */
+  async driverOf(environment: Environment): Promise<Driver | undefined> {
+    const chosen = await this.#choose(environment);
+    return "reason" in chosen ? undefined : await this.#options.drivers.get(chosen.driver);
+  }
+
+  /** Every driver that was tried so far, with what it showed. */
+  probes(): Partial<Record<DriverName, Probe>> {
+    return Object.fromEntries([...this.#probed].flatMap(([name, { settled }]) => (settled ? [[name, settled]] : [])));
+  }
+
+  /** Something could not be started on it, which it had shown that it can: it is tried anew before it is next relied on. */
+  doubt(driver: DriverName): void {
+    this.#probed.delete(driver);
+  }
+
+  async #choose(environment: Environment): Promise<{ driver: DriverName; capabilities: Capabilities } | { reason: string }> {
+    const outside = this.#refusal(environment);
+    if (outside !== undefined) return { reason: outside };
+    const reasons: string[] = [];
+    for (const driver of environment.drivers) {
+      const probe = await this.#probe(driver);
+      const lacking = probe.available ? lackingFor(environment, probe.capabilities) : probe.reason;
+      if (lacking === undefined && probe.available) return { driver, capabilities: probe.capabilities };
+      reasons.push(`${driver}: ${lacking}`);
+    }
+    return { reason: reasons.join(" ") };
+  }
+
+  /** Why it is not for this worker, whatever its drivers can do. */
+  #refusal(environment: Environment): string | undefined {
+    const { only, beyond } = this.#options;
+    if (only && !only.includes(environment.name)) return "This worker was started for other environments.";
+    return this.unmet(environment.requires) ?? beyond(environment);
+  }
+
+  /** What of these requirements this worker does not meet, as a sentence. */
+  unmet({ arch, labels = [] }: Requires): string | undefined {
+    const { arch: own, labels: has } = this.#options;
+    if (arch !== undefined && arch !== own) return `It wants the architecture ${arch}; this worker has ${own}.`;
+    const missing = labels.filter((label) => !has.includes(label));
+    return missing.length === 0 ? undefined : `This worker has not the labels it wants: ${missing.join(", ")}.`;
+  }
+
+  async #probe(name: DriverName): Promise<Probe> {
+    const now = this.#options.clock.now();
+    const known = this.#probed.get(name);
+    if (known && (known.settled?.available !== false || now - known.at < PROBE_AGAIN_MS)) return await known.probe;
+    const probed: Probed = { at: now, probe: this.#tried(name) };
+    this.#probed.set(name, probed);
+    probed.settled = await probed.probe;
+    return probed.settled;
+  }
+
+  /** Never rejects: a driver that fails in being tried is not available. */
+  async #tried(name: DriverName): Promise<Probe> {
+    try {
+      const driver = await this.#options.drivers.get(name);
+      return driver ? await driver.probe() : { available: false, reason: "This worker has no such driver." };
+    } catch (error) {
+      const said = error instanceof SwarmError ? error.message : "It failed when it was tried; the worker's log says more.";
+      return { available: false, reason: said };
+    }
+  }
+}
+
+/** What the environment asks of a driver that it has not here, as a sentence. */
+export function lackingFor(environment: Environment, has: Capabilities): string | undefined {
+  const { runtime, network, mounts, packages, session } = environment;
+  if (!Object.hasOwn(has.runtimes, runtime)) return `There is no ${runtime} that it can run.`;
+  const unheld = LIMIT_NAMES.filter((limit) => has.limits[limit] === "none");
+  if (unheld.length > 0) return `It cannot hold the limits ${unheld.join(", ")} here.`;
+  if (!NETWORKS_OPENED[has.opens.network].includes(network.mode)) return `It cannot open the network to ${network.mode} here.`;
+  if (mounts.length > 0 && !has.opens.mounts) return "It cannot mount folders here.";
+  if (packages.length > 0 && !has.opens.packages) return "It cannot add packages here.";
+  if (session !== "none" && session !== has.session)
+    return `Sessions on it keep ${has.session === "none" ? "nothing" : has.session}.`;
+  return undefined;
+}
+
+/** What can be opened includes less. */
+const NETWORKS_OPENED: Readonly<Record<Capabilities["opens"]["network"], readonly Environment["network"]["mode"][]>> = {
+  none: ["none"],
+  hosts: ["none", "hosts"],
+  all: ["none", "hosts", "all"],
+};
