@@ -1,0 +1,296 @@
+/**
+ * Manifests: environments as somebody writes them, in an operator's file or by `create_environment`, made whole and held against a
+ * ceiling. Everything that is wrong is said with the field that it is about.
+ */
+import { SwarmError } from "@mcp-swarm/core";
+import * as z from "zod";
+import type { Ceiling, Manifest } from "./environment.ts";
+import { LABELS_MAX, RUN_MS_MAX, RUN_MS_MIN } from "./execution-record.ts";
+import { DRIVERS, type DriverName, LIMIT_NAMES, type LimitName, type Limits, type NetworkAccess } from "./sandbox/driver.ts";
+
+export const DESCRIPTION_CHARS_MAX = 200;
+export const HOSTS_MAX = 50;
+export const MOUNTS_MAX = 10;
+export const PACKAGES_MAX = 50;
+export const ENV_MAX = 32;
+export const ENV_VALUE_CHARS_MAX = 4_096;
+const PATH_CHARS_MAX = 1_024;
+const IMAGE_CHARS_MAX = 255;
+/** Where mounts appear: nothing of the sandbox's own lies there. */
+export const MOUNTS_BELOW = "/mnt/";
+
+export const ENVIRONMENT_NAME = /^[a-z0-9][a-z0-9._-]{0,47}$/;
+const RUNTIME_NAME = /^[a-z0-9][a-z0-9._-]{0,31}$/;
+const LABEL = /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$/;
+const ARCH = /^[a-z0-9_]{1,16}$/;
+const HOST = /^(\*\.)?[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9]([a-z0-9-]{0,62})){0,9}$/;
+const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
+const PACKAGE = /^[A-Za-z0-9@][A-Za-z0-9@._/=<>~^-]{0,127}$/;
+const IMAGE = /^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$/;
+
+const MIB = 1024 * 1024;
+
+/** What a limit may be at all, whoever asks for it. */
+const LIMIT_BOUNDS: Readonly<Record<LimitName, readonly [min: number, max: number]>> = {
+  wallMs: [RUN_MS_MIN, RUN_MS_MAX],
+  cpuMs: [RUN_MS_MIN, 64 * RUN_MS_MAX],
+  memoryMiB: [16, 1024 * 1024],
+  processes: [1, 10_000],
+  outputBytes: [1_024, 64 * MIB],
+  fileBytes: [1_024, 1024 * MIB],
+  diskBytes: [1_024, 64 * 1024 * MIB],
+  files: [0, 1_000],
+};
+
+/** Of an environment that does not say its own. */
+export const LIMITS_DEFAULT: Limits = {
+  wallMs: 600_000,
+  cpuMs: 300_000,
+  memoryMiB: 256,
+  processes: 64,
+  outputBytes: MIB,
+  fileBytes: 8 * MIB,
+  diskBytes: 64 * MIB,
+  files: 32,
+};
+
+/** Where no operator has said anything: no network, no mounts, no packages, and limits that a small machine bears. */
+export const CEILING_DEFAULT: Ceiling = {
+  limits: {
+    wallMs: RUN_MS_MAX,
+    cpuMs: RUN_MS_MAX,
+    memoryMiB: 1_024,
+    processes: 256,
+    outputBytes: 8 * MIB,
+    fileBytes: 16 * MIB,
+    diskBytes: 256 * MIB,
+    files: 100,
+  },
+  drivers: ["quickjs", "pyodide", "bwrap", "sandbox-runtime"],
+  network: { mode: "none" },
+  mounts: [],
+  images: [],
+  packages: false,
+};
+
+/** What runs a runtime when the manifest names no drivers, in order of preference. */
+const DRIVERS_OF: Readonly<Record<string, readonly DriverName[]>> = {
+  javascript: ["quickjs"],
+  typescript: ["quickjs"],
+  python: ["pyodide"],
+  bash: ["bwrap", "sandbox-runtime"],
+  node: ["bwrap", "sandbox-runtime"],
+  python3: ["bwrap", "sandbox-runtime"],
+};
+const IMAGE_DRIVERS: ReadonlySet<DriverName> = new Set(["docker", "kubernetes"]);
+
+const name = () => z.string().regex(ENVIRONMENT_NAME);
+const whole = ([min, max]: readonly [number, number]) => z.int().min(min).max(max);
+const path = () =>
+  z
+    .string()
+    .min(1)
+    .max(PATH_CHARS_MAX)
+    .refine(isPlainAbsolute, "must be an absolute path without . or .. in it and without a slash at its end");
+
+const limitsSchema = () =>
+  z.strictObject(Object.fromEntries(LIMIT_NAMES.map((one) => [one, whole(LIMIT_BOUNDS[one]).exactOptional()])) as LimitShape);
+type LimitShape = { [Name in LimitName]: z.ZodExactOptional<z.ZodInt> };
+
+const networkSchema = () =>
+  z.strictObject({
+    mode: z.enum(["none", "hosts", "all"]),
+    hosts: z.array(z.string().regex(HOST)).min(1).max(HOSTS_MAX).exactOptional(),
+  });
+
+/** The fields of a manifest, for the operator's file and for `create_environment` alike; made anew at each call. */
+export const manifestFields = () => ({
+  name: name(),
+  runtime: z.string().regex(RUNTIME_NAME),
+  description: z.string().min(1).max(DESCRIPTION_CHARS_MAX).exactOptional(),
+  drivers: z.array(z.enum(DRIVERS)).min(1).max(DRIVERS.length).exactOptional(),
+  limits: limitsSchema().exactOptional(),
+  network: networkSchema().exactOptional(),
+  mounts: z
+    .array(z.strictObject({ from: path(), to: path(), readOnly: z.boolean().exactOptional() }))
+    .max(MOUNTS_MAX)
+    .exactOptional(),
+  packages: z.array(z.string().regex(PACKAGE)).max(PACKAGES_MAX).exactOptional(),
+  env: z.record(z.string().regex(ENV_NAME), z.string().max(ENV_VALUE_CHARS_MAX)).exactOptional(),
+  session: z.enum(["none", "files", "state"]).exactOptional(),
+  requires: z
+    .strictObject({
+      arch: z.string().regex(ARCH).exactOptional(),
+      labels: z.array(z.string().regex(LABEL)).max(LABELS_MAX).exactOptional(),
+    })
+    .exactOptional(),
+  image: z.string().max(IMAGE_CHARS_MAX).regex(IMAGE).exactOptional(),
+});
+export type ManifestInput = z.output<z.ZodObject<ReturnType<typeof manifestFields>>>;
+
+/** The fields of a ceiling in an operator's file; made anew at each call. */
+export const ceilingFields = () => ({
+  limits: limitsSchema().exactOptional(),
+  drivers: z.array(z.enum(DRIVERS)).max(DRIVERS.length).exactOptional(),
+  network: networkSchema().exactOptional(),
+  mounts: z
+    .array(z.strictObject({ below: path(), readOnly: z.boolean().exactOptional() }))
+    .max(MOUNTS_MAX)
+    .exactOptional(),
+  images: z.array(z.string().min(1).max(IMAGE_CHARS_MAX)).max(PACKAGES_MAX).exactOptional(),
+  packages: z.boolean().exactOptional(),
+});
+export type CeilingInput = z.output<z.ZodObject<ReturnType<typeof ceilingFields>>>;
+
+/**
+ * A manifest with all that it leaves to us.
+ * @throws SwarmError invalid_argument naming the field that does not go with the others
+ */
+export function wholeManifest(input: ManifestInput): Manifest {
+  const { name, runtime, description, drivers, limits, network, mounts, packages, env, session, requires, image } = input;
+  const chosen = drivers ?? (image === undefined ? DRIVERS_OF[runtime] : (["docker"] as const));
+  if (!chosen) {
+    throw wrong("runtime", "names nothing that runs without an image", {
+      hint: `Use one of ${Object.keys(DRIVERS_OF).join(", ")}, or name an image.`,
+    });
+  }
+  if (chosen.includes("mcp")) {
+    throw wrong("drivers", 'names "mcp", which is for the environment mcp alone', {
+      hint: "Which servers and tools that one reaches stands in the operator's file, under mcpServers.",
+    });
+  }
+  const forImages = chosen.filter((driver) => IMAGE_DRIVERS.has(driver));
+  if (image === undefined && forImages.length > 0) throw wrong("image", `is missing: ${forImages.join(" and ")} runs images`);
+  if (image !== undefined && forImages.length < chosen.length) {
+    throw wrong("image", "is for docker and kubernetes alone, and other drivers are named too");
+  }
+  const bounds = { ...LIMITS_DEFAULT, ...limits };
+  return {
+    name,
+    ...(description === undefined ? {} : { description }),
+    drivers: [...new Set(chosen)],
+    runtime,
+    limits: { ...bounds, cpuMs: limits?.cpuMs ?? Math.min(bounds.cpuMs, bounds.wallMs) },
+    network: wholeNetwork(network, "network"),
+    mounts: (mounts ?? []).map(({ from, to, readOnly = true }, index) => {
+      if (!to.startsWith(MOUNTS_BELOW)) throw wrong(`mounts[${index}].to`, `must lie below ${MOUNTS_BELOW}`);
+      return { from, to, readOnly };
+    }),
+    packages: packages ?? [],
+    env: env ?? {},
+    session: session ?? sessionOf(chosen),
+    requires: {
+      ...(requires?.arch === undefined ? {} : { arch: requires.arch }),
+      ...(requires?.labels === undefined ? {} : { labels: [...new Set(requires.labels)].sort() }),
+    },
+    options: image === undefined ? {} : { image },
+  };
+}
+
+/** What a session keeps where the manifest does not say: as much as all its drivers can. */
+function sessionOf(drivers: readonly DriverName[]): Manifest["session"] {
+  if (drivers.every((driver) => driver === "quickjs" || driver === "pyodide")) return "state";
+  return drivers.every((driver) => driver === "bwrap") ? "files" : "none";
+}
+
+/** @throws SwarmError invalid_argument */
+export function wholeCeiling(input: CeilingInput): Ceiling {
+  const { limits, drivers, network, mounts, images, packages } = input;
+  return {
+    limits: { ...CEILING_DEFAULT.limits, ...limits },
+    drivers: drivers ?? CEILING_DEFAULT.drivers,
+    network: wholeNetwork(network, "network"),
+    mounts: (mounts ?? []).map(({ below, readOnly = true }) => ({ below, readOnly })),
+    images: images ?? [],
+    packages: packages ?? false,
+  };
+}
+
+function wholeNetwork(input: ManifestInput["network"], field: string): NetworkAccess {
+  const { mode = "none", hosts } = input ?? {};
+  if (mode !== "hosts") {
+    if (hosts !== undefined) throw wrong(`${field}.hosts`, 'goes with mode "hosts" alone');
+    return { mode };
+  }
+  if (hosts === undefined) throw wrong(`${field}.hosts`, 'is missing: mode "hosts" opens those and no others');
+  return { mode, hosts: [...new Set(hosts)] };
+}
+
+/** Where a manifest asks for more than a ceiling lets it: the field, and what there is to have. Undefined when it lies within. */
+export function beyond(manifest: Manifest, ceiling: Ceiling): { field: string; because: string } | undefined {
+  for (const limit of LIMIT_NAMES) {
+    const [asked, most] = [manifest.limits[limit], ceiling.limits[limit]];
+    if (asked > most) return { field: `limits.${limit}`, because: `is ${asked}, and the ceiling is ${most}` };
+  }
+  const driver = manifest.drivers.find((one) => !ceiling.drivers.includes(one) && one !== "mcp");
+  if (driver !== undefined) {
+    const permitted = ceiling.drivers.length === 0 ? "none" : ceiling.drivers.join(", ");
+    return { field: "drivers", because: `names ${driver}, and the ceiling permits ${permitted}` };
+  }
+  return beyondNetwork(manifest.network, ceiling.network) ?? beyondMounts(manifest, ceiling) ?? beyondSources(manifest, ceiling);
+}
+
+const REACH: Readonly<Record<NetworkAccess["mode"], number>> = { none: 0, hosts: 1, all: 2 };
+
+function beyondNetwork(asked: NetworkAccess, most: NetworkAccess): { field: string; because: string } | undefined {
+  if (REACH[asked.mode] > REACH[most.mode]) {
+    return { field: "network.mode", because: `is ${asked.mode}, and the ceiling is ${most.mode}` };
+  }
+  if (asked.mode !== "hosts" || most.mode !== "hosts") return undefined;
+  const foreign = asked.hosts.find((host) => !most.hosts.some((permitted) => coversHost(permitted, host)));
+  if (foreign === undefined) return undefined;
+  return { field: "network.hosts", because: `names a host beyond the ceiling, which is ${most.hosts.join(", ")}` };
+}
+
+/** `*.example.org` covers every name below it, patterns too, and not `example.org` itself. */
+function coversHost(permitted: string, host: string): boolean {
+  return permitted === host || (permitted.startsWith("*.") && host.replace(/^\*/, "").endsWith(permitted.slice(1)));
+}
+
+function beyondMounts({ mounts }: Manifest, ceiling: Ceiling): { field: string; because: string } | undefined {
+  for (const [index, { from, readOnly }] of mounts.entries()) {
+    const permitted = ceiling.mounts.filter(({ below }) => from === below || from.startsWith(below === "/" ? "/" : `${below}/`));
+    if (permitted.length === 0) {
+      const most = ceiling.mounts.length === 0 ? "permits no mounts" : "permits mounts from other folders alone";
+      return { field: `mounts[${index}].from`, because: `is refused: the ceiling ${most}` };
+    }
+    if (!readOnly && permitted.every((one) => one.readOnly)) {
+      return { field: `mounts[${index}].readOnly`, because: "is false, and the ceiling lets that folder be read alone" };
+    }
+  }
+  return undefined;
+}
+
+function beyondSources({ packages, options }: Manifest, ceiling: Ceiling): { field: string; because: string } | undefined {
+  if (packages.length > 0 && !ceiling.packages) return { field: "packages", because: "are refused: the ceiling permits none" };
+  const { image } = options;
+  if (image !== undefined && !ceiling.images.some((glob) => matchesImage(glob, image))) {
+    const most = ceiling.images.length === 0 ? "none" : ceiling.images.join(", ");
+    return { field: "image", because: `is refused: the ceiling permits ${most}` };
+  }
+  return undefined;
+}
+
+/** A star stands for any text without a slash. */
+function matchesImage(glob: string, image: string): boolean {
+  const pattern = glob
+    .split("*")
+    .map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))
+    .join("[^/]*");
+  return new RegExp(`^${pattern}$`).test(image);
+}
+
+function isPlainAbsolute(text: string): boolean {
+  if (!text.startsWith("/") || /[\x00-\x1f\x7f]/.test(text)) return false;
+  return (
+    text === "/" ||
+    text
+      .slice(1)
+      .split("/")
+      .every((part) => part !== "" && part !== "." && part !== "..")
+  );
+}
+
+function wrong(field: string, what: string, options: { hint?: string } = {}): SwarmError {
+  return new SwarmError("invalid_argument", `"${field}" ${what}.`, options);
+}
