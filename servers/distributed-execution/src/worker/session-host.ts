@@ -94,6 +94,7 @@ export class SessionHost {
     const held: Held = { sandbox: open(), timer };
     this.#held.set(id, held);
     this.#watch ??= store.watch(SESSIONS_PREFIX, () => void this.#look());
+    void this.#look(); // it may have ended before the watch began
     return held;
   }
 
