@@ -4,6 +4,7 @@ import {
   HELD_LEASES_MAX,
   type HeldLease,
   type Holdings,
+  type KnownQueues,
   type LeaseKeeper,
   RESERVATIONS_PREFIX,
   type ReservationConflict,
@@ -14,13 +15,13 @@ import { type Clock, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
 import { type Entry, prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
 import { freeDue, nextDueAt } from "./due-tasks.ts";
-import { ALL_QUEUES, type KnownQueues, QUEUES_VERSION_KEY, queuesIn, readQueues } from "./queue-directory.ts";
+import { taskQueues } from "./queue-directory.ts";
 import { agentScope, swarmScope, tallyKey, workflowScope } from "./tally.ts";
 import { freeFor } from "./task-assignees.ts";
 import { extendTaskFiles, filesTaken, reserveTaskFiles } from "./task-files.ts";
 import { fanoutKey, inTasks, prefixes, type TaskContext, type TaskTransaction } from "./task-layer.ts";
 import { claim, expire, giveBack, hold, leaseIsOver, wake } from "./task-lifecycle.ts";
-import { mayTake, queueOf, type Worker } from "./task-queue.ts";
+import { mayTake, type Queue, queueOf, type Worker } from "./task-queue.ts";
 import { contextOf, readyPrefix } from "./task-reading.ts";
 import { type ContextItem, checkTaskId, type TaskRecord, toTaskRecord } from "./task-record.ts";
 import { checkFrom, checkHolder } from "./task-state.ts";
@@ -108,7 +109,7 @@ export class Claims {
   readonly #made = new Map<string, Made>();
   /** Where the last task came from: most likely where the next comes from. */
   #lastPrefix: string | undefined;
-  #queues: KnownQueues | undefined;
+  #queues: KnownQueues<Queue> | undefined;
 
   constructor(options: ClaimsOptions) {
     this.#options = options;
@@ -271,7 +272,7 @@ export class Claims {
 
   /** Whether anything is available for this worker, or due to be. */
   async #mayFind(store: Store, worker: Worker, workflowId: string | undefined): Promise<boolean> {
-    this.#queues = await readQueues(store);
+    this.#queues = await taskQueues.read(store);
     for (const queue of this.#queues.queues) {
       if (!mayTake(worker, queue)) continue;
       if ((await store.scan(prefixRange(readyPrefix(queue, workflowId), 1))).length > 0) return true;
@@ -286,11 +287,11 @@ export class Claims {
       const first = this.#lastPrefix;
       const next = await call.transact((tx): Next => this.#pickNext(tx, call, worker, input, { known, first }), {
         prefetch: {
-          keys: [QUEUES_VERSION_KEY, ...this.#tallyKeys(), ...this.#workflowKeys(input.workflowId)],
-          ranges: known ? [] : [ALL_QUEUES],
+          keys: [taskQueues.versionKey, ...this.#tallyKeys(), ...this.#workflowKeys(input.workflowId)],
+          ranges: known ? [] : [taskQueues.all],
         },
       });
-      if (next.changed) this.#queues = await readQueues(call.store);
+      if (next.changed) this.#queues = await taskQueues.read(call.store);
       if (next.task) return next.task;
       // what stands in the way is put right in transactions of its own: a plan that found nothing writes nothing
       if (next.tidy.length > 0) await this.#putBack(call.store, next.tidy);
@@ -304,14 +305,14 @@ export class Claims {
     call: Call,
     worker: Worker,
     input: ClaimNext,
-    { known, first }: { known: KnownQueues | undefined; first: string | undefined },
+    { known, first }: { known: KnownQueues<Queue> | undefined; first: string | undefined },
   ): Next {
     const tidy: string[] = [];
     const heads: { prefix: string; entry: Entry }[] = [];
     const head = (prefix: string) => tx.pick(prefixRange(prefix, 1), SHARED_SEGMENTS);
     // asked before all else, so that an engine across a network fetches it and what it leads to along with the hints
     const firstHead = first === undefined ? undefined : head(first);
-    const { queues, changed } = queuesIn(tx, known);
+    const { queues, changed } = taskQueues.in(tx, known);
     for (const queue of queues) {
       if (!mayTake(worker, queue)) continue;
       const prefix = readyPrefix(queue, input.workflowId);

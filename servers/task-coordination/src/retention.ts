@@ -1,8 +1,8 @@
 /** Forgetting what ended long ago: in the background of every server, and by the `sweep` command. */
-import { type MaintenanceJob, passJob } from "@mcp-swarm/coordination";
+import { type MaintenanceJob, passJob, SequenceSource } from "@mcp-swarm/coordination";
 import { systemRandom } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
-import { SequenceSource, type TaskContext } from "./task-layer.ts";
+import type { TaskContext } from "./task-layer.ts";
 import { Tasks } from "./tasks.ts";
 import { workflowRules } from "./workflow-layer.ts";
 import { sweepWorkflows } from "./workflow-retention.ts";

@@ -1,10 +1,10 @@
 /** Adding tasks within one transaction: all of them or none. */
-import { layers } from "@mcp-swarm/coordination";
+import { layers, sequenceAt } from "@mcp-swarm/coordination";
 import type { StoredTask } from "@mcp-swarm/coordination/tasks";
 import { SwarmError } from "@mcp-swarm/core";
 import { prefixRange } from "@mcp-swarm/store";
 import type { TaskSpec } from "./new-task.ts";
-import { prefixes, sequenceAt, type TaskTransaction } from "./task-layer.ts";
+import { prefixes, type TaskTransaction } from "./task-layer.ts";
 import { placement } from "./task-lifecycle.ts";
 import { QUEUES_MAX, queueName, queueOf } from "./task-queue.ts";
 import { DEPENDENTS_MAX } from "./task-record.ts";

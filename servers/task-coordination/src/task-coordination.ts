@@ -1,5 +1,5 @@
 /** The task domain of one process, put together. */
-import type { LeaseKeeper, MaintenanceJob } from "@mcp-swarm/coordination";
+import { type LeaseKeeper, type MaintenanceJob, SequenceSource } from "@mcp-swarm/coordination";
 import { type Clock, LEASE_MS_DEFAULT, type Random } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
 import { Claims } from "./claims.ts";
@@ -7,7 +7,7 @@ import { TALLY_SHARDS } from "./tally.ts";
 import { assigneesJob } from "./task-assignees.ts";
 import { Assignments } from "./task-assigning.ts";
 import { taskJobs } from "./task-jobs.ts";
-import { SequenceSource, type TaskContext } from "./task-layer.ts";
+import type { TaskContext } from "./task-layer.ts";
 import { Tasks } from "./tasks.ts";
 import { WORKER_SLOTS_DEFAULT, WorkerSlots } from "./worker-slots.ts";
 import { workflowRules } from "./workflow-layer.ts";

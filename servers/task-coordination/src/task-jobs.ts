@@ -2,10 +2,10 @@
 import { expiredRowsJob, type MaintenanceJob, passJob } from "@mcp-swarm/coordination";
 import { prefixRange, type Store } from "@mcp-swarm/store";
 import { DUE_BATCH_MAX, freeDue, nextDueAt } from "./due-tasks.ts";
-import { dropQueues } from "./queue-directory.ts";
+import { taskQueues } from "./queue-directory.ts";
 import { retentionJobs } from "./retention.ts";
 import { prefixes, type TaskContext } from "./task-layer.ts";
-import { type Queue, queueName } from "./task-queue.ts";
+import { queueName } from "./task-queue.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** How often queues without tasks are looked for, in ms. */
@@ -41,16 +41,9 @@ export function taskJobs({ store, context, tasks, retentionDays }: TaskJobsOptio
 
 /** A queue that holds nothing would cost every claim a look for good. The next task of its kind makes it anew. */
 export async function dropEmptyQueues(store: Store, after?: string): Promise<string | undefined> {
-  const range = prefixRange(prefixes.queues, QUEUE_BATCH_MAX, after === undefined ? {} : { after });
-  return store.transact((tx) => {
-    const entries = tx.scan(range);
-    const empty = entries.filter(({ value }) => {
-      return tx.scan(prefixRange(prefixes.readyIn(queueName(value as Queue)), 1)).length === 0;
-    });
-    dropQueues(
-      tx,
-      empty.map(({ key }) => key),
-    );
-    return entries.length === range.limit ? entries.at(-1)?.key : undefined;
+  return taskQueues.dropEmpty(store, {
+    after,
+    limit: QUEUE_BATCH_MAX,
+    isEmpty: (tx, queue) => tx.scan(prefixRange(prefixes.readyIn(queueName(queue)), 1)).length === 0,
   });
 }

@@ -45,9 +45,9 @@ import {
   taskPrefixes,
   workflowKey,
 } from "@mcp-swarm/coordination/tasks";
-import { assert, type Random, SwarmError } from "@mcp-swarm/core";
+import { assert, SwarmError } from "@mcp-swarm/core";
 import { ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
-import { keepQueue, QUEUES_PREFIX } from "./queue-directory.ts";
+import { taskQueues } from "./queue-directory.ts";
 import { agentScope, type Scope, swarmScope, TallyChanges, type TallyEvent, workflowScope } from "./tally.ts";
 import { releaseTaskFiles } from "./task-files.ts";
 import { queueName, queueOf, rankOf } from "./task-queue.ts";
@@ -59,7 +59,7 @@ export const prefixes = {
   ready: "task-ready/",
   readyIn: (queue: string) => `task-ready/${queue}/`,
   workflowReadyIn: (queue: string) => `task-wready/${queue}/`,
-  queues: QUEUES_PREFIX,
+  queues: taskQueues.prefix,
   delayed: "task-delay/",
   blocked: "task-blocked/",
   ended: (status: "done" | "failed" | "cancelled") => `task-ended/${status}/`,
@@ -105,32 +105,6 @@ export interface TaskContext {
   /** Which shard of the counts this process adds to: 0 to TALLY_SHARDS - 1. */
   readonly shard: number;
   readonly workflows: WorkflowRules;
-}
-
-/**
- * Makes key segments that keep the order of creation within one process, without a shared counter. The time comes in front,
- * by the store's clock, inside the transaction.
- */
-export class SequenceSource {
-  readonly #tag: string;
-  #last = 0;
-
-  constructor(random: Random) {
-    this.#tag = random
-      .integer(36 ** 4)
-      .toString(36)
-      .padStart(4, "0");
-  }
-
-  /** The part that is made outside the plan. */
-  next(): string {
-    this.#last += 1;
-    return this.#last.toString(36).padStart(8, "0") + this.#tag;
-  }
-}
-
-export function sequenceAt(now: number, part: string): string {
-  return `${ordered(now)}${part}`;
 }
 
 /** Tasks that end in the same ms are told apart by their depth: what depends on another ended after it. */
@@ -365,7 +339,7 @@ export class TaskTransaction {
     for (const key of indexKeys(after)) if (!old.delete(key)) this.tx.put(key, entryAt(key, after));
     for (const key of old) this.tx.delete(key);
     const moved = before?.status !== after.status || before.assignedTo !== after.assignedTo;
-    if (after.status === "available" && moved) keepQueue(this.tx, queueOf(after));
+    if (after.status === "available" && moved) taskQueues.keep(this.tx, queueOf(after));
     this.#noteAssignee(before, after);
     if (before && isHeld(before) && !isHeld(after)) releaseTaskFiles(this.tx, before);
     this.#fan(before, after);

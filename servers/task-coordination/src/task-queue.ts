@@ -1,16 +1,11 @@
 /** Queues of claimable tasks: which queue a task is in, its rank there, and which queues an agent may take from. */
 
-import { createHash } from "node:crypto";
+import { queueNameOf, rankAt } from "@mcp-swarm/coordination";
 import type { StoredTask } from "@mcp-swarm/coordination/tasks";
-import { ordered } from "@mcp-swarm/store";
 import { PRIORITY_MAX } from "./task-record.ts";
 
-/** Each such stretch of waiting counts as one level of priority, so that nothing starves. */
-export const AGE_MS = 600_000;
 /** Most queues that new tasks may make: combinations of type, required capabilities and assignee. */
 export const QUEUES_MAX = 500;
-
-const WINDOW_DIGITS = 10;
 
 /** What all tasks of one queue have in common. */
 export type Queue = { readonly type: string; readonly capabilities: readonly string[]; readonly assignedTo?: string };
@@ -25,29 +20,14 @@ export function queueOf(task: Queued): Queue {
   };
 }
 
-/** Names that were made: every claim asks for those of the queues it may take from. */
-const names = new Map<string, string>();
-const NAMES_MAX = 2 * QUEUES_MAX;
-
 /** A short name that fits keys; equal queues have equal names. Within a workflow a queue has another name. */
 export function queueName(queue: Queue, workflowId?: string): string {
-  const text = JSON.stringify([queue.type, queue.capabilities, queue.assignedTo ?? null, workflowId ?? null]);
-  const known = names.get(text);
-  if (known !== undefined) return known;
-  const name = createHash("sha256").update(text).digest("hex").slice(0, 24);
-  if (names.size >= NAMES_MAX) names.clear();
-  names.set(text, name);
-  return name;
+  return queueNameOf([queue.type, queue.capabilities, queue.assignedTo ?? null, workflowId ?? null]);
 }
 
-/**
- * Key segment by which tasks of a queue are ordered: highest priority first, then earliest deadline, then (by what follows in
- * the key) oldest; each AGE_MS of waiting weighs as much as one level of priority.
- */
+/** Where a task stands among those of its queue: by priority, which waiting raises, then by deadline. */
 export function rankOf(task: { priority: number; deadlineAt?: number | undefined }, readyAt: number): string {
-  const level = PRIORITY_MAX - task.priority;
-  const window = String(Math.floor(readyAt / AGE_MS) + level).padStart(WINDOW_DIGITS, "0");
-  return `${window}${level}${ordered(task.deadlineAt ?? Number.MAX_SAFE_INTEGER)}`;
+  return rankAt(PRIORITY_MAX - task.priority, readyAt, task.deadlineAt);
 }
 
 export interface Worker {

@@ -1,5 +1,5 @@
 /** Tasks as a whole: adding, reading, cancelling, resetting, forgetting. */
-import { checkGraph } from "@mcp-swarm/coordination";
+import { checkGraph, type SequenceSource } from "@mcp-swarm/coordination";
 import { indexEntry, type StoredTask, taskKey, workflowKey } from "@mcp-swarm/coordination/tasks";
 import { assert, type Json, newId, type Random, SwarmError } from "@mcp-swarm/core";
 import { type Call, speakAs } from "@mcp-swarm/identity";
@@ -7,7 +7,7 @@ import { prefixRange, type Store } from "@mcp-swarm/store";
 import { type NewTask, specOf } from "./new-task.ts";
 import { swarmScope, tallyKey } from "./tally.ts";
 import { add } from "./task-adding.ts";
-import { inTasks, prefixes, type SequenceSource, type TaskContext } from "./task-layer.ts";
+import { inTasks, prefixes, type TaskContext } from "./task-layer.ts";
 import { allDependents, cancel, reset } from "./task-lifecycle.ts";
 import { queueName, queueOf } from "./task-queue.ts";
 import {

@@ -1,4 +1,5 @@
 /** Workflows: tasks that are created, started, paused, resumed, cancelled and reported on as one. */
+import { type SequenceSource, sequenceAt } from "@mcp-swarm/coordination";
 import {
   type FailurePolicy,
   type StoredTask,
@@ -11,7 +12,7 @@ import { type Call, speakAs } from "@mcp-swarm/identity";
 import type { Store, Transaction } from "@mcp-swarm/store";
 import type { NewTask } from "./new-task.ts";
 import { swarmScope, tallyKey, workflowScope } from "./tally.ts";
-import { inTasks, type SequenceSource, sequenceAt, type TaskContext, type TaskTransaction } from "./task-layer.ts";
+import { inTasks, type TaskContext, type TaskTransaction } from "./task-layer.ts";
 import { decide, findMoving, findWorkflow, getWorkflow, goOnWhenDrained, movingKey, writeWorkflow } from "./workflow-layer.ts";
 import { settle } from "./workflow-moving.ts";
 import {

@@ -1,7 +1,7 @@
+import { AGE_MS } from "@mcp-swarm/coordination";
 import { onceCall } from "@mcp-swarm/identity";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
-import { AGE_MS } from "../src/task-queue.ts";
 import { DESCRIPTION_CHARS_MAX, HISTORY_MAX, HISTORY_NOTE_CHARS, NOTE_CHARS_MAX, OUTPUT_BYTES_MAX } from "../src/task-record.ts";
 import { checkTasks } from "./support/invariants.ts";
 import { LEASE_MS, swarm } from "./support/swarm.ts";

@@ -23,6 +23,15 @@ export {
   parseGlob,
 } from "./paths.ts";
 export {
+  AGE_MS,
+  type KnownQueues,
+  QueueDirectory,
+  queueNameOf,
+  rankAt,
+  SequenceSource,
+  sequenceAt,
+} from "./queues.ts";
+export {
   CONFLICTS_MAX,
   extendReservation,
   findConflicts,
