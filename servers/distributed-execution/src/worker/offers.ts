@@ -7,9 +7,12 @@ import type { Environment, Offer } from "../environment.ts";
 import type { Requires } from "../execution-record.ts";
 import { type Capabilities, type Driver, type DriverName, LIMIT_NAMES, type Probe } from "../sandbox/driver.ts";
 import type { Drivers } from "../sandbox/drivers.ts";
+import type { Demand } from "./work-source.ts";
 
 /** What failed is tried again after so long: somebody may have installed what was missing. */
 export const PROBE_AGAIN_MS = 60_000;
+/** Most environments, a version each, that a worker remembers what came of. */
+const KNOWN_MAX = 500;
 
 export interface OffersOptions {
   readonly drivers: Drivers;
@@ -20,6 +23,17 @@ export interface OffersOptions {
   readonly only?: readonly string[];
   /** What the worker's operator forbids of an environment, as a sentence; undefined when it is within what is permitted. */
   readonly beyond: (environment: Environment) => string | undefined;
+  /** The environment of a name as it is now. */
+  readonly find: (name: string) => Promise<Environment | undefined>;
+}
+
+/** What came of an environment that somebody asked for. */
+interface Known {
+  readonly name: string;
+  readonly version: number;
+  /** Undefined when there is no such environment, or not of this version. */
+  readonly offer: Offer | undefined;
+  readonly at: number;
 }
 
 interface Probed {
@@ -32,6 +46,7 @@ interface Probed {
 export class Offers {
   readonly #options: OffersOptions;
   readonly #probed = new Map<DriverName, Probed>();
+  readonly #known = new Map<string, Known>();
 
   constructor(options: OffersOptions) {
     this.#options = options;
@@ -45,6 +60,54 @@ export class Offers {
     const { driver, capabilities } = chosen;
     const runtimeVersion = capabilities.runtimes[environment.runtime]?.version ?? "";
     return { environment: name, version, available: true, driver, runtimeVersion };
+  }
+
+  /** What is wanted that has not been looked at yet, or failed so long ago that it is looked at again; of each environment once. */
+  unknown(demands: readonly Demand[], workerId: string): Demand[] {
+    const unknown = new Map<string, Demand>();
+    for (const demand of demands)
+      if (this.#isFor(demand, workerId) && !this.#remembered(demand)) unknown.set(keyOf(demand), demand);
+    return [...unknown.values()];
+  }
+
+  /** Whether any of this might be run here, as far as is known without trying anything. */
+  mightServe(demands: readonly Demand[], workerId: string): boolean {
+    return demands.some((demand) => this.#isFor(demand, workerId) && this.#remembered(demand)?.offer?.available !== false);
+  }
+
+  /** Finds out about these, and remembers it. Answers whether any of them runs here. */
+  async look(demands: readonly Pick<Demand, "environment" | "version">[]): Promise<boolean> {
+    let any = false;
+    for (const { environment: name, version } of demands) {
+      const environment = await this.#options.find(name);
+      const offer = environment?.version === version ? await this.of(environment) : undefined;
+      this.#known.delete(keyOf({ environment: name, version }));
+      this.#known.set(keyOf({ environment: name, version }), { name, version, offer, at: this.#options.clock.now() });
+      const oldest = this.#known.keys().next();
+      if (this.#known.size > KNOWN_MAX && !oldest.done) this.#known.delete(oldest.value);
+      any ||= offer?.available === true;
+    }
+    return any;
+  }
+
+  /** All that was looked at and runs here. */
+  served(): Pick<Environment, "name" | "version">[] {
+    return [...this.#known.values()].flatMap(({ name, version, offer }) => (offer?.available ? [{ name, version }] : []));
+  }
+
+  /** Everything that was looked at. */
+  known(): Offer[] {
+    return [...this.#known.values()].flatMap(({ offer }) => (offer ? [offer] : []));
+  }
+
+  #isFor({ requires, workerId }: Demand, own: string): boolean {
+    return (workerId === undefined || workerId === own) && this.unmet(requires) === undefined;
+  }
+
+  #remembered(demand: Demand): Known | undefined {
+    const known = this.#known.get(keyOf(demand));
+    const stale = known?.offer?.available !== true && known && this.#options.clock.now() - known.at >= PROBE_AGAIN_MS;
+    return stale ? undefined : known;
   }
 
   /** What runs it here now; undefined when it does not run here. */
@@ -61,6 +124,7 @@ export class Offers {
   /** Something could not be started on it, which it had shown that it can: it is tried anew before it is next relied on. */
   doubt(driver: DriverName): void {
     this.#probed.delete(driver);
+    for (const [key, { offer }] of this.#known) if (offer?.available && offer.driver === driver) this.#known.delete(key);
   }
 
   async #choose(environment: Environment): Promise<{ driver: DriverName; capabilities: Capabilities } | { reason: string }> {
@@ -111,6 +175,10 @@ export class Offers {
       return { available: false, reason: said };
     }
   }
+}
+
+function keyOf({ environment, version }: Pick<Demand, "environment" | "version">): string {
+  return `${environment}@${version}`;
 }
 
 /** What the environment asks of a driver that it has not here, as a sentence. */
