@@ -26,6 +26,10 @@ export interface Config {
   hostSessionId: string | undefined;
   leaseMs: number;
   workerSlots: number;
+  /** Runs at once of the pool in a process that runs code; 0 runs none. */
+  execSlots: number;
+  /** What the operator of this machine lets code ask for, and gives it. */
+  readonly execConfigFile: string | undefined;
   retentionDays: number;
   /** Messages a minute that one agent may send. */
   messageRate: number;
@@ -38,6 +42,8 @@ export interface Config {
 
 const LEASE_MS_DEFAULT = 15_000;
 const WORKER_SLOTS_DEFAULT = 5;
+const EXEC_SLOTS_DEFAULT = 2;
+const EXEC_SLOTS_MAX = 64;
 const RETENTION_DAYS_DEFAULT = 30;
 const MESSAGE_RATE_DEFAULT = 6_000;
 const CALL_RATE_DEFAULT = 60_000;
@@ -60,6 +66,8 @@ const environment = z.object({
   SWARM_PUBLIC_URL: z.httpUrl().max(URL_MAX).optional(),
   SWARM_LEASE_MS: whole(1_000, 3_600_000, LEASE_MS_DEFAULT),
   SWARM_WORKER_SLOTS: whole(1, 1_000, WORKER_SLOTS_DEFAULT),
+  SWARM_EXEC_SLOTS: whole(0, EXEC_SLOTS_MAX, EXEC_SLOTS_DEFAULT),
+  SWARM_EXEC_CONFIG: z.string().max(PATH_MAX).optional(),
   SWARM_RETENTION_DAYS: whole(0, 36_500, RETENTION_DAYS_DEFAULT),
   SWARM_MESSAGE_RATE: whole(1, 1_000_000, MESSAGE_RATE_DEFAULT),
   SWARM_CALL_RATE: whole(1, 100_000_000, CALL_RATE_DEFAULT),
@@ -98,6 +106,8 @@ export function readConfig(env: NodeJS.ProcessEnv, cwd: string): Config {
     hostSessionId: values.CLAUDE_CODE_SESSION_ID,
     leaseMs: values.SWARM_LEASE_MS,
     workerSlots: values.SWARM_WORKER_SLOTS,
+    execSlots: values.SWARM_EXEC_SLOTS,
+    execConfigFile: values.SWARM_EXEC_CONFIG === undefined ? undefined : resolve(cwd, values.SWARM_EXEC_CONFIG),
     retentionDays: values.SWARM_RETENTION_DAYS,
     messageRate: values.SWARM_MESSAGE_RATE,
     callRate: values.SWARM_CALL_RATE,

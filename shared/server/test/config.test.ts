@@ -43,6 +43,7 @@ describe("a variable", () => {
     ["SWARM_LEASE_MS", "soon"],
     ["SWARM_LEASE_MS", "10"],
     ["SWARM_WORKER_SLOTS", "0"],
+    ["SWARM_EXEC_SLOTS", "65"],
     ["SWARM_DURABILITY", "maybe"],
     ["SWARM_LOG", "loud"],
   ])("%s=%s is refused by name", (name, value) => {

@@ -25,6 +25,8 @@ export interface OffersOptions {
   readonly beyond: (environment: Environment) => string | undefined;
   /** The environment of a name as it is now. */
   readonly find: (name: string) => Promise<Environment | undefined>;
+  /** Told of what no reason in words says: a driver that failed in being tried. */
+  readonly onError: (error: unknown, message: string) => void;
 }
 
 /** What came of an environment that somebody asked for. */
@@ -171,6 +173,7 @@ export class Offers {
       const driver = await this.#options.drivers.get(name);
       return driver ? await driver.probe() : { available: false, reason: "This worker has no such driver." };
     } catch (error) {
+      this.#options.onError(error, `The driver ${name} failed when it was tried`);
       const said = error instanceof SwarmError ? error.message : "It failed when it was tried; the worker's log says more.";
       return { available: false, reason: said };
     }

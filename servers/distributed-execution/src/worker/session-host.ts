@@ -45,7 +45,7 @@ export class SessionHost {
       name: "session",
       renew: (tx, { id }, leaseExpiresAt) => renewSession(tx, id, { workerId, leaseExpiresAt }),
       release: (tx, { id }) => options.letGo(tx, id, workerId),
-      onLost: ({ id }: HeldLease) => this.#drop(id),
+      onLost: ({ id }: HeldLease) => this.#drop(id, "over"),
     });
   }
 
@@ -69,17 +69,17 @@ export class SessionHost {
     try {
       const sandbox = await held.sandbox;
       const outcome = await sandbox.run(task, hooks);
-      if (outcome.ending.kind === "limit" || outcome.ending.kind === "killed") this.#drop(id);
+      if (outcome.ending.kind === "limit" || outcome.ending.kind === "killed") this.#drop(id, "mine still");
       return outcome;
     } catch (error) {
-      this.#drop(id);
+      this.#drop(id, "mine still");
       throw error;
     }
   }
 
   /** Closes every sandbox. The sessions are let go of by the keeper of the leases, which gives back all that is held. */
   async close(): Promise<void> {
-    for (const id of this.ids()) this.#drop(id, false);
+    for (const id of this.ids()) this.#drop(id, "mine still");
     while (this.#closing.size > 0) await Promise.all(this.#closing);
   }
 
@@ -90,7 +90,7 @@ export class SessionHost {
     if (!session || session.over) throw new SwarmError("unavailable", `Session ${id} is over.`);
     this.#holdings.hold({ id, token: TOKEN });
     // its limit is of the store's clock
-    const timer = clock.timer(Math.max(0, session.expiresAt - now), () => this.#drop(id));
+    const timer = clock.timer(Math.max(0, session.expiresAt - now), () => this.#drop(id, "over"));
     const held: Held = { sandbox: open(), timer };
     this.#held.set(id, held);
     this.#watch ??= store.watch(SESSIONS_PREFIX, () => void this.#look());
@@ -110,7 +110,7 @@ export class SessionHost {
         const rows = await this.#options.store.getMany(ids.map(sessionKey));
         for (const [at, id] of ids.entries()) {
           const session = rows[at]?.value as SessionRecord | undefined;
-          if (!session || session.over) this.#drop(id);
+          if (!session || session.over) this.#drop(id, "over");
         }
       }
     } catch (error) {
@@ -120,12 +120,15 @@ export class SessionHost {
     }
   }
 
-  /** `lets`: the lease is no longer kept, since the session is over or its end is being written. */
-  #drop(id: string, lets = true): void {
+  /**
+   * The sandbox goes. A session that is this worker's still is renewed until its end is written, by the commit that ends the run or by
+   * the keeper that gives back all; the first renewal after that finds it lost.
+   */
+  #drop(id: string, session: "over" | "mine still"): void {
     const held = this.#held.get(id);
     if (!held) return;
     this.#held.delete(id);
-    if (lets) this.#holdings.drop(id);
+    if (session === "over") this.#holdings.drop(id);
     held.timer[Symbol.dispose]();
     if (this.#held.size === 0) {
       this.#watch?.[Symbol.dispose]();

@@ -4,6 +4,7 @@ import { type Clock, SwarmError, WAIT_MS_MAX } from "@mcp-swarm/core";
 import type { Driver, SandboxOutcome, SandboxTask } from "../sandbox/driver.ts";
 import type { Offers } from "./offers.ts";
 import { OutputFlow } from "./output-flow.ts";
+import { pause } from "./pause.ts";
 import type { SessionHost } from "./session-host.ts";
 import type { ClaimedRun, Demand, Finished, WorkerProfile, WorkSource } from "./work-source.ts";
 
@@ -219,10 +220,8 @@ export class Worker {
     }
   }
 
-  async #pause(ms: number): Promise<void> {
-    const over = new AbortController();
-    using _timer = this.#options.clock.timer(ms, () => over.abort());
-    await aborted(AbortSignal.any([over.signal, this.#stopping.signal]));
+  #pause(ms: number): Promise<void> {
+    return pause(this.#options.clock, ms, this.#stopping.signal);
   }
 }
 
