@@ -13,16 +13,23 @@ export type LostBecause =
   /** Another holds it, or nobody: the lease ran out. */
   | "taken"
   /** Its own hard deadline came. */
-  | "deadline";
+  | "deadline"
+  /** It was not renewed for as long as it lasts, by this process's own clock: the store did not answer, or this process stood still. */
+  | "lapsed";
 
 /** What the keeper asks of a domain about one kind of lease. Both run inside a transaction and are pure, as plans are. */
 export interface LeaseKind {
   readonly name: string;
+  /**
+   * Of what must stop when its lease may be over, whether or not the store can be asked: such a lease counts as lost (`lapsed`) when it
+   * was not renewed for as long as it lasts. Others go on trying; their fencing tokens keep late writes from harm.
+   */
+  readonly lapses?: boolean;
   /** Moves the lease's end to `expiresAt` if `lease` still is the holding; false when it is not. */
   renew(tx: Transaction, lease: HeldLease, expiresAt: number): boolean;
   /** Gives it back if `lease` still is the holding. */
   release(tx: Transaction, lease: HeldLease): void;
-  /** Told after the commit that found the lease lost. */
+  /** Told after the commit that found the lease lost, or when it lapsed. */
   onLost?(lease: HeldLease, because: LostBecause): void;
 }
 
@@ -53,6 +60,8 @@ const RETRIES_PER_RENEWAL = 4;
 interface Shelf {
   kind: LeaseKind;
   held: Map<string, HeldLease>;
+  /** Of a kind that lapses: until when each lasts at least, by this process's clock. */
+  until: WeakMap<HeldLease, number>;
 }
 
 /**
@@ -64,6 +73,7 @@ export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   readonly #shelves = new Map<string, Shelf>();
   #timer: Disposable | undefined;
+  #lapseTimer: Disposable | undefined;
   #round: Promise<void> | undefined;
   #stopped = false;
 
@@ -73,7 +83,7 @@ export class LeaseKeeper {
 
   /** Each kind once. */
   keep(kind: LeaseKind): Holdings {
-    const shelf: Shelf = { kind, held: new Map() };
+    const shelf: Shelf = { kind, held: new Map(), until: new WeakMap() };
     if (this.#shelves.has(kind.name)) throw new SwarmError("internal", `A kind of lease is kept twice: ${kind.name}`);
     this.#shelves.set(kind.name, shelf);
     const { held } = shelf;
@@ -86,7 +96,9 @@ export class LeaseKeeper {
           });
         }
         held.set(lease.id, lease);
+        shelf.until.set(lease, this.#options.clock.now() + this.#options.leaseMs);
         this.#arm(this.#options.leaseMs / RENEWALS_PER_LEASE);
+        if (kind.lapses) this.#armLapse(this.#options.leaseMs);
       },
       drop: (id, token) => {
         if (token !== undefined && held.get(id)?.token !== token) return;
@@ -137,8 +149,37 @@ export class LeaseKeeper {
   }
 
   #disarm(): void {
-    this.#timer?.[Symbol.dispose]();
+    for (const timer of [this.#timer, this.#lapseTimer]) timer?.[Symbol.dispose]();
     this.#timer = undefined;
+    this.#lapseTimer = undefined;
+  }
+
+  #armLapse(delayMs: number): void {
+    if (this.#stopped || this.#lapseTimer) return;
+    this.#lapseTimer = this.#options.clock.timer(delayMs, () => {
+      this.#lapseTimer = undefined;
+      const nextMs = this.#dropLapsed();
+      if (nextMs !== undefined) this.#armLapse(nextMs);
+    });
+  }
+
+  /** Answers in how many ms the next of those that lapse would, if it were not renewed. */
+  #dropLapsed(): number | undefined {
+    const now = this.#options.clock.now();
+    let next: number | undefined;
+    for (const { kind, held, until } of this.#shelves.values()) {
+      if (!kind.lapses) continue;
+      for (const lease of held.values()) {
+        const leftMs = (until.get(lease) ?? now) - now;
+        if (leftMs > 0) {
+          next = Math.min(leftMs, next ?? leftMs);
+          continue;
+        }
+        held.delete(lease.id);
+        kind.onLost?.(lease, "lapsed");
+      }
+    }
+    return next;
   }
 
   /** Answers in how many ms to renew again. */
@@ -156,6 +197,7 @@ export class LeaseKeeper {
 
   /** Whether all went through. One lease that cannot be renewed must not cost the others of its batch theirs. */
   async #renewBatch(shelf: Shelf, batch: readonly HeldLease[]): Promise<boolean> {
+    const begunAt = this.#options.clock.now();
     try {
       type Lost = { lease: HeldLease; because: LostBecause };
       const lost = await this.#options.store.transact((tx) =>
@@ -165,6 +207,8 @@ export class LeaseKeeper {
           return shelf.kind.renew(tx, lease, expiresAt) ? [] : [{ lease, because: "taken" }];
         }),
       );
+      // from before it was asked for: the store's own end of it lies later
+      for (const lease of batch) shelf.until.set(lease, begunAt + this.#options.leaseMs);
       for (const { lease, because } of lost) {
         if (shelf.held.get(lease.id) !== lease) continue; // dropped or held anew meanwhile
         shelf.held.delete(lease.id);

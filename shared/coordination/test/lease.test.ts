@@ -72,6 +72,46 @@ describe("a lease keeper", () => {
     expect(lost).toEqual([]);
   });
 
+  test("a lease of a kind that lapses is lost when the store does not answer for as long as it lasts, and no sooner", async () => {
+    let away = false;
+    const silent = hooked(() => (away ? new Promise(() => {}) : Promise.resolve()));
+    const keeper = keeperOver(silent);
+    const lapsing = keeper.keep(kind({ lapses: true }));
+    const patient = keeper.keep(kind({ name: "patient", onLost: () => lost.push("patient") }));
+    await take(lapsing, { id: "a", token: 1 });
+    await take(patient, { id: "b", token: 1 });
+    await clock.advance(4 * LEASE_MS);
+    expect(lost).toEqual([]);
+    away = true;
+    const end = (await held("a"))?.expiresAt ?? 0;
+    await clock.advance(LEASE_MS - LEASE_MS / 3 - 1);
+    expect(lost).toEqual([]);
+    await clock.advance(LEASE_MS);
+    expect(lost).toEqual(["a lapsed"]);
+    expect(lapsing.list()).toEqual([]);
+    expect(patient.list()).toEqual([{ id: "b", token: 1 }]);
+    expect(clock.now()).toBeGreaterThan(end);
+  });
+
+  test("what is taken after a lapse lasts its own time", async () => {
+    let away = false;
+    const failing = hooked(async () => {
+      if (away) throw new SwarmError("unavailable", "away");
+    });
+    const holdings = keeperOver(failing).keep(kind({ lapses: true }));
+    away = true;
+    await take(holdings, { id: "a", token: 1 });
+    await clock.advance(LEASE_MS / 2);
+    await take(holdings, { id: "b", token: 1 });
+    await clock.advance(LEASE_MS / 2);
+    expect(lost).toEqual(["a lapsed"]);
+    await clock.advance(LEASE_MS / 2 - 1);
+    expect(lost).toEqual(["a lapsed"]);
+    await clock.advance(1);
+    expect(lost).toEqual(["a lapsed", "b lapsed"]);
+    expect(errors.length).toBeGreaterThan(2);
+  });
+
   test("reports and drops what another has taken, and keeps the rest", async () => {
     const holdings = keeperOver(store).keep(kind());
     await take(holdings, { id: "a", token: 1 });
