@@ -42,7 +42,7 @@ async function swarm(): Promise<{
     const run = (name: string) => {
       const tool = definition.tools.find((one) => one.name === name);
       if (!tool) return undefined;
-      const context = { call, caller: CALLER, signal: new AbortController().signal, progress: () => {} };
+      const context = { call, caller: CALLER, signal: new AbortController().signal, progress: () => {}, attach: () => false };
       return (args: JsonObject) => tool.handle(domain, tool.input.parse(args) as JsonObject, context);
     };
     return { run, close: () => domain.close() };

@@ -26,7 +26,13 @@ async function answered({ votes, casting, results, call }: Process, name: string
   const domain = { votes, casting, results, close: async () => {} };
   const signal = new AbortController().signal;
   const checked = tool.input.parse(input) as never;
-  const answer = await tool.handle(domain, checked, { call, caller: call.caller, signal, progress: () => {} });
+  const answer = await tool.handle(domain, checked, {
+    call,
+    caller: call.caller,
+    signal,
+    progress: () => {},
+    attach: () => false,
+  });
   const bytes = Buffer.byteLength(JSON.stringify(answer));
   expect(bytes, name).toBeLessThanOrEqual(ANSWER_BYTES_MAX - ENVELOPE_BYTES);
   tool.output.parse({ ...answer, caller: { agentId: "a", verified: false } });

@@ -27,7 +27,13 @@ async function readAll(
   const items: JsonObject[] = [];
   let cursor: string | undefined;
   for (let pages = 1; pages < 1_000; pages++) {
-    const context = { call: host.call, caller: host.call.caller, signal: new AbortController().signal, progress: () => {} };
+    const context = {
+      call: host.call,
+      caller: host.call.caller,
+      signal: new AbortController().signal,
+      progress: () => {},
+      attach: () => false,
+    };
     const given = tool.input.parse(cursor === undefined ? input : { ...input, cursor }) as JsonObject;
     const answer = await tool.handle(server(host), given, context);
     const caller = { agentId: host.agentId, verified: false };

@@ -1,6 +1,6 @@
 import { type JsonObject, newId, SwarmError, systemRandom } from "@mcp-swarm/core";
 import type { Caller } from "@mcp-swarm/identity";
-import type { CallToolResult } from "@modelcontextprotocol/server";
+import type { CallToolResult, ContentBlock } from "@modelcontextprotocol/server";
 import type { Log } from "./log.ts";
 
 /**
@@ -12,15 +12,15 @@ export const ANSWER_BYTES_MAX = 20_000;
 /** Left for what the server adds to every answer. */
 const ENVELOPE_BYTES = 1_000;
 
-/** A domain's answer as the protocol carries it: structured, and the same as compact text. */
-export function answer(structured: JsonObject): CallToolResult {
+/** A domain's answer as the protocol carries it: structured, the same as compact text, and then what was attached to it. */
+export function answer(structured: JsonObject, attached: readonly ContentBlock[]): CallToolResult {
   const text = JSON.stringify(structured);
   if (Buffer.byteLength(text) > ANSWER_BYTES_MAX) {
     throw new SwarmError("limit_exceeded", "The answer would be longer than a model can read.", {
       hint: "Ask for fewer items with limit, or for one item by its id.",
     });
   }
-  return { content: [{ type: "text", text }], structuredContent: structured };
+  return { content: [{ type: "text", text }, ...attached], structuredContent: structured };
 }
 
 /** What the model reads when a call failed: the code, what happened and what to do next. An unforeseen error shows its id alone. */

@@ -3,6 +3,7 @@ import { type Admission, type Caller, fingerprintOf } from "@mcp-swarm/identity"
 import { type CallToolResult, ProtocolError, ProtocolErrorCode, type Tool as ToolDefinition } from "@modelcontextprotocol/server";
 import * as z from "zod";
 import { answer, attributed, refusal } from "./answer.ts";
+import { Attachments } from "./content.ts";
 import type { Domain, ServerDefinition } from "./definition.ts";
 import { isNamedOnly } from "./fields.ts";
 import { parseInput } from "./input.ts";
@@ -183,6 +184,7 @@ export class MountedServer<D extends Domain = Domain> {
       { operation, resource: tool.resource(input, caller), arguments: input, tool: name },
       once,
     );
+    const attachments = new Attachments();
     const output = await settled(admission, async () => {
       const domain = await this.domain();
       if (caller.agentId !== ANONYMOUS) await presence.touch(caller);
@@ -196,10 +198,11 @@ export class MountedServer<D extends Domain = Domain> {
           return admission.ended ? AbortSignal.any([origin.signal, admission.ended]) : origin.signal; // most tools never ask
         },
         progress,
+        attach: (part) => attachments.add(part),
         ...sampling,
       });
     });
-    return answer(tool.output.parse(attributed(output, tool.untrusted, caller), checks) as JsonObject);
+    return answer(tool.output.parse(attributed(output, tool.untrusted, caller), checks) as JsonObject, attachments.parts);
   }
 
   async close(): Promise<void> {

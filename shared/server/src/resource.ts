@@ -1,5 +1,6 @@
 import type { JsonObject } from "@mcp-swarm/core";
 import type { Call, Caller } from "@mcp-swarm/identity";
+import type { RawContent } from "./content.ts";
 
 /** What a resource's functions get besides its parameters. */
 export interface ResourceContext {
@@ -24,6 +25,8 @@ export interface ListedResource<P> {
   readonly params: P;
   readonly title?: string;
   readonly description?: string;
+  /** Of one that is no JSON. */
+  readonly mimeType?: string;
 }
 
 export interface ResourcePage<P> {
@@ -59,6 +62,8 @@ export interface ResourceSpec<Domain, T extends string> {
   operation: string;
   /** What the operation acts on, for example `inbox/build-7`. */
   resource: (params: ParamsOf<T>) => string;
+  /** It is no JSON: `read` answers `RawContent`, of whatever type that says. */
+  raw?: true;
   /** Paths in what `read` answers whose text other agents wrote, for example `messages[].payload`. */
   untrusted?: readonly string[];
   /** Concrete resources worth showing to whoever asks what there is, a page at a time; most are found by their template alone. */
@@ -68,10 +73,10 @@ export interface ResourceSpec<Domain, T extends string> {
     page: { limit: number; after?: string },
   ): Promise<ResourcePage<ParamsOf<T>>> | ResourcePage<ParamsOf<T>>;
   /**
-   * What it holds now, at most 20,000 bytes of JSON.
+   * What it holds now: at most 20,000 bytes of JSON, or `RawContent` when it is `raw`.
    * @throws SwarmError not_found, permission_denied and others, which the reader gets as a protocol error
    */
-  read(domain: Domain, params: ParamsOf<T>, context: ResourceContext): Promise<JsonObject>;
+  read(domain: Domain, params: ParamsOf<T>, context: ResourceContext): Promise<JsonObject | RawContent>;
   /** Called once for each subscription. @throws SwarmError for a caller who may not watch it */
   watch(domain: Domain, params: ParamsOf<T>, context: ResourceContext): ResourceWatching;
 }
@@ -86,10 +91,11 @@ export interface Resource<Domain> {
   readonly uriTemplate: string;
   readonly toolset: string;
   readonly operation: string;
+  readonly raw?: true;
   readonly untrusted: readonly string[];
   resource(params: Params): string;
   list?(domain: Domain, context: ResourceContext, page: { limit: number; after?: string }): Promise<ResourcePage<Params>>;
-  read(domain: Domain, params: Params, context: ResourceContext): Promise<JsonObject>;
+  read(domain: Domain, params: Params, context: ResourceContext): Promise<JsonObject | RawContent>;
   watch(domain: Domain, params: Params, context: ResourceContext): ResourceWatching;
 }
 

@@ -11,6 +11,7 @@ import {
   UriTemplate,
 } from "@modelcontextprotocol/server";
 import { ANSWER_BYTES_MAX, attributed, foreseen } from "./answer.ts";
+import { RawContent } from "./content.ts";
 import { GuardedWatch } from "./guarded-watch.ts";
 import type { Log } from "./log.ts";
 import { ANONYMOUS, type Origin, settled } from "./mount.ts";
@@ -59,12 +60,12 @@ export class MountedResources<D> {
     return {
       resourceTemplates: this.#resources
         .filter(({ template }) => template.variableNames.length > 0)
-        .map(({ resource: { name, title, description, uriTemplate } }) => ({
+        .map(({ resource: { name, title, description, uriTemplate, raw } }) => ({
           name,
           title,
           description,
           uriTemplate,
-          mimeType: MIME_TYPE,
+          ...(raw ? {} : { mimeType: MIME_TYPE }),
         })),
     };
   }
@@ -98,12 +99,12 @@ export class MountedResources<D> {
     after: string | undefined,
   ): Promise<{ resources: ResourceListing[]; next?: string }> {
     const { name, title, description, uriTemplate } = resource;
-    const shown = (uri: string, of: { title?: string; description?: string }): ResourceListing => ({
+    const shown = (uri: string, of: { title?: string; description?: string; mimeType?: string }): ResourceListing => ({
       uri,
       name,
       title: of.title ?? title,
       description: of.description ?? description,
-      mimeType: MIME_TYPE,
+      mimeType: of.mimeType ?? MIME_TYPE,
     });
     if (template.variableNames.length === 0) return { resources: [shown(uriTemplate, {})] };
     if (!resource.list) return { resources: [] };
@@ -127,6 +128,7 @@ export class MountedResources<D> {
         const { domain, context } = await this.#context(reader, admission.call);
         return await resource.read(domain, params, context);
       });
+      if (value instanceof RawContent) return { contents: [value.toContents(uri)] };
       const text = JSON.stringify(attributed(value, resource.untrusted, reader.caller));
       if (Buffer.byteLength(text) > ANSWER_BYTES_MAX) {
         throw new SwarmError("limit_exceeded", "The resource is longer than a model can read at once.", {

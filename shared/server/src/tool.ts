@@ -1,6 +1,7 @@
 import type { JsonObject } from "@mcp-swarm/core";
 import type { Call, Caller } from "@mcp-swarm/identity";
 import * as z from "zod";
+import type { Attachment } from "./content.ts";
 import { idempotencyKey, shared } from "./fields.ts";
 
 /** What a tool says of itself to the host (MCP's tool annotations); all four are always given. */
@@ -53,6 +54,11 @@ export interface ToolContext {
   readonly signal: AbortSignal;
   /** Tells a caller who asked for progress; does nothing for others. */
   progress(message: string): void;
+  /**
+   * Adds to the answer what a host shows beside its structured part; false when there is no room for it, or models cannot be shown
+   * it, so that the structured part can say where it is read instead.
+   */
+  attach(part: Attachment): boolean;
   /** There for tools that only read, when the host offers its model. */
   readonly sample?: Sample;
 }
