@@ -15,7 +15,6 @@ const SUITE = join(ROOT, "node_modules", ".bin", "conformance");
  */
 const NOT_OFFERED: readonly { what: RegExp; why: string }[] = [
   { what: /^prompts-/, why: "no prompts" },
-  { what: /^resources-read-binary$/, why: "resources are JSON" },
   { what: /^resources-(un)?subscribe$/, why: "over HTTP the 2025 protocol has no connection here that could be told of changes" },
   { what: /^completion-complete$/, why: "arguments of prompts and resources are not completed" },
   { what: /^(logging-set-level|tools-call-with-logging)$/, why: "the log goes to stderr, never to the host" },
@@ -25,7 +24,10 @@ const NOT_OFFERED: readonly { what: RegExp; why: string }[] = [
     what: /^input-required-result-(basic-elicitation|basic-list-roots|multiple-input-requests|non-tool-request|request-state|result-type)$/,
     why: "a server asks its host for a sample of its model and nothing else",
   },
-  { what: /^tools-call-(image|audio|embedded-resource|mixed-content)$/, why: "answers are structured data and the same as text" },
+  {
+    what: /^tools-call-(audio|embedded-resource|mixed-content)$/,
+    why: "answers carry images and links beside their text, and nothing else",
+  },
   { what: /^json-schema-2020-12$/, why: "wants a hand-written input schema; not scored yet" },
   { what: /^http-custom-header-server-validation$/, why: "no tool takes input from headers" },
   { what: /^tasks-/, why: "the protocol's tasks extension; a call here is answered or waits" },
@@ -44,12 +46,12 @@ const WANTS_RESOURCES: readonly { what: RegExp; why: string }[] = [
 
 /** Scenarios that ask for tools and resources by name: they run against the fixture. */
 const WANTS_FIXTURE: readonly { what: RegExp; why: string }[] = [
-  { what: /^tools-call-(simple-text|error|with-progress)$/, why: "calls a tool of the fixture" },
+  { what: /^tools-call-(simple-text|image|error|with-progress)$/, why: "calls a tool of the fixture" },
   {
     what: /^input-required-result-(basic-sampling|capability-check|multi-round|tampered-state)$/,
     why: "calls a tool of the fixture",
   },
-  { what: /^resources-(read-text|templates-read)$/, why: "reads a resource of the fixture" },
+  { what: /^resources-(read-text|read-binary|templates-read)$/, why: "reads a resource of the fixture" },
   {
     what: /^server-stateless\/.*-(no-independent-requests-on-stream|no-log-without-loglevel)$/,
     why: "calls a tool of the fixture",
@@ -71,18 +73,22 @@ const MUST_PASS: Record<string, readonly string[]> = {
 const FIXTURE_MUST_PASS: Record<string, readonly string[]> = {
   "2025-11-25": [
     "tools-call-simple-text",
+    "tools-call-image",
     "tools-call-error",
     "tools-call-with-progress",
     "resources-list",
     "resources-read-text",
+    "resources-read-binary",
     "resources-templates-read",
   ],
   "2026-07-28": [
     "tools-call-simple-text",
+    "tools-call-image",
     "tools-call-error",
     "tools-call-with-progress",
     "resources-list",
     "resources-read-text",
+    "resources-read-binary",
     "resources-templates-read",
     "input-required-result-basic-sampling",
     "input-required-result-capability-check",

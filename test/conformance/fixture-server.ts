@@ -3,7 +3,7 @@
  * prove is proven of every server: how tools answer, fail and report progress is decided in one place.
  */
 import { SwarmError } from "@mcp-swarm/core";
-import { type Domain, READS, resourcesFor, runServer, type ServerDefinition, toolsFor } from "@mcp-swarm/server";
+import { type Domain, RawContent, READS, resourcesFor, runServer, type ServerDefinition, toolsFor } from "@mcp-swarm/server";
 import { z } from "zod";
 
 const defineTool = toolsFor<Domain>();
@@ -14,6 +14,9 @@ const output = () => ({ text: z.string() });
 
 const resource = { toolset: "fixture", operation: "fixture:read", resource: () => "*" } as const;
 const unchanging = () => ({ prefixes: [], version: async () => ({ version: "1" }) });
+
+/** A PNG of one red dot. */
+const DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
 
 /** Reports of progress that the scenario expects at least. */
 const STEPS = 3;
@@ -32,6 +35,16 @@ const definition: ServerDefinition = {
       description: "A text that stays the same.",
       uriTemplate: "test://static-text",
       read: async () => ({ text: "This is the content of the static text resource." }),
+      watch: unchanging,
+    }),
+    defineResource({
+      ...resource,
+      name: "static_binary",
+      title: "A static image",
+      description: "An image that stays the same.",
+      uriTemplate: "test://static-binary",
+      raw: true,
+      read: async () => new RawContent("image/png", Buffer.from(DOT, "base64")),
       watch: unchanging,
     }),
     defineResource({
@@ -79,6 +92,17 @@ const definition: ServerDefinition = {
       description: "Answers a text.",
       output,
       handle: async () => ({ text: "This is a simple text response for testing." }),
+    }),
+    defineTool({
+      ...common,
+      name: "test_image_content",
+      title: "Answer an image",
+      description: "Answers an image.",
+      output,
+      handle: async (_, __, { attach }) => {
+        attach({ type: "image", mimeType: "image/png", bytes: Buffer.from(DOT, "base64") });
+        return { text: "A red dot." };
+      },
     }),
     defineTool({
       ...common,

@@ -24,9 +24,20 @@ export function binOf(server: string): string {
   return join(ROOT, "servers", server, "dist", "main.js");
 }
 
+/** One part of an answer, as far as tests look at it. */
+export interface ContentPart {
+  type: string;
+  text?: string;
+  data?: string;
+  mimeType?: string;
+  uri?: string;
+}
+
 export interface ToolAnswer {
   isError: boolean;
+  /** The parts that are text. */
   text: string;
+  content: readonly ContentPart[];
   structured: Record<string, unknown>;
 }
 
@@ -88,7 +99,9 @@ export interface Subscribed {
 interface AnyClient {
   listResources(params?: { cursor: string }): Promise<{ resources: ResourceListing[]; nextCursor?: string }>;
   listResourceTemplates(): Promise<{ resourceTemplates: (ResourceListing & { uriTemplate: string })[] }>;
-  readResource(params: { uri: string }): Promise<{ contents: { uri: string; mimeType?: string; text?: string }[] }>;
+  readResource(params: {
+    uri: string;
+  }): Promise<{ contents: { uri: string; mimeType?: string; text?: string; blob?: string }[] }>;
   subscribe(uris: readonly string[]): Promise<Subscribed>;
   getServerCapabilities(): Record<string, unknown> | undefined;
   callTool(request: { name: string; arguments: Record<string, unknown> }, options?: CallOptions): Promise<unknown>;
@@ -269,11 +282,12 @@ export class Host {
   async try(tool: string, args: Record<string, unknown> = {}, options?: CallOptions): Promise<ToolAnswer> {
     const result = (await this.client.callTool({ name: tool, arguments: args }, options)) as {
       isError?: boolean;
-      content?: { type: string; text?: string }[];
+      content?: ContentPart[];
       structuredContent?: Record<string, unknown>;
     };
-    const text = (result.content ?? []).map((part) => part.text ?? "").join("\n");
-    return { isError: result.isError === true, text, structured: result.structuredContent ?? {} };
+    const content = result.content ?? [];
+    const text = content.flatMap((part) => (part.type === "text" ? (part.text ?? "") : [])).join("\n");
+    return { isError: result.isError === true, text, content, structured: result.structuredContent ?? {} };
   }
 
   /** Calls a tool that must succeed; the whole answer and the server's stderr are in the error when it does not. */

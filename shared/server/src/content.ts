@@ -9,8 +9,13 @@ export const IMAGES_MAX = 3;
 export const IMAGE_BYTES_MAX = 512 * 1024;
 /** Most links of one answer. */
 export const LINKS_MAX = 64;
-/** Largest resource that is no JSON, in bytes. */
-export const RESOURCE_BYTES_MAX = 8 * 1024 * 1024;
+/**
+ * Largest resource that is no JSON, in bytes. The official clients end a stdio connection on a line of more than 10 MiB, and the
+ * bytes become 8 MiB of base64 in it.
+ */
+export const RESOURCE_BYTES_MAX = 6 * 1024 * 1024;
+/** Longest text that goes as one, in bytes of JSON: one of control characters is six times as long there. */
+const TEXT_BYTES_MAX = 8 * 1024 * 1024;
 
 /** A further part of an answer, beside its structured one: for the host to show, while the structured part says the same in words. */
 export type Attachment =
@@ -69,7 +74,10 @@ export class RawContent {
       );
     }
     const common = { uri, mimeType, _meta: { "mcp-swarm/untrusted": true } };
-    return typeof content === "string" ? { ...common, text: content } : { ...common, blob: base64(content) };
+    if (typeof content === "string" && Buffer.byteLength(JSON.stringify(content)) <= TEXT_BYTES_MAX) {
+      return { ...common, text: content };
+    }
+    return { ...common, blob: base64(typeof content === "string" ? Buffer.from(content) : content) };
   }
 }
 
