@@ -10,10 +10,8 @@ import type { Demand, WorkSource } from "./work-source.ts";
 import { liveWorkers, type WorkerRow } from "./worker-row.ts";
 import type { Workplace } from "./workplace.ts";
 
-/** Runs at once of one server process, unless `SWARM_EXEC_SLOTS` says otherwise. */
-export const POOL_SLOTS_DEFAULT = 2;
 /** After so long without a run it lets go of all that it keeps warm, ms. */
-export const POOL_IDLE_MS = 120_000;
+const POOL_IDLE_MS = 120_000;
 const IDLE_LOOK_MS = 5_000;
 /** The least time between two beginnings, and between two tries when the store cannot be reached, ms. */
 const RESTART_MS = 1_000;

@@ -51,7 +51,7 @@ const RENEWALS_PER_LEASE = 3;
 const RETRIES_PER_RENEWAL = 4;
 
 export interface WorkerPresenceOptions {
-  readonly store: Store;
+  readonly store: Pick<Store, "transact">;
   readonly clock: Clock;
   readonly leaseMs: number;
   readonly describe: () => WorkerDescription;

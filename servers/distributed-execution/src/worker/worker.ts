@@ -8,7 +8,6 @@ import { pause } from "./pause.ts";
 import type { SessionHost } from "./session-host.ts";
 import type { ClaimedRun, Demand, Finished, WorkerProfile, WorkSource } from "./work-source.ts";
 
-export const SLOTS_MAX = 64;
 /** The least time between two looks at what others wait for, ms: more comes in a burst than is new. */
 const SCOUT_GAP_MS = 100;
 /** Pauses after the store could not be reached, ms: the first, and the longest. */
