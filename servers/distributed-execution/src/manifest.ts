@@ -190,7 +190,7 @@ export function wholeManifest(input: ManifestInput): Manifest {
 /** What a session keeps where the manifest does not say: as much as all its drivers can. */
 function sessionOf(drivers: readonly DriverName[]): Manifest["session"] {
   if (drivers.every((driver) => driver === "quickjs" || driver === "pyodide")) return "state";
-  return drivers.every((driver) => driver === "bwrap") ? "files" : "none";
+  return drivers.every((driver) => driver === "bwrap" || driver === "sandbox-runtime") ? "files" : "none";
 }
 
 /** @throws SwarmError invalid_argument */
