@@ -70,19 +70,14 @@ export class McpConnection {
    */
   static async open(options: ConnectionOptions, signal: AbortSignal): Promise<McpConnection> {
     const { server, redactor } = resolveServer(options.name, options.server, options.env);
-    try {
-      return await attempt({ ...options, server }, redactor, signal, "auto");
-    } catch (error) {
-      if (signal.aborted || !(error instanceof SdkError) || error.code !== SdkErrorCode.EraNegotiationFailed) {
-        throw notReached(options.name, error, redactor);
-      }
-    }
-    try {
-      // some servers of older revisions end when they are asked something before they are initialized
-      return await attempt({ ...options, server }, redactor, signal, "legacy");
-    } catch (error) {
-      throw notReached(options.name, error, redactor);
-    }
+    const resolved = { ...options, server };
+    const first = await attempt(resolved, redactor, signal, "auto");
+    if ("connection" in first) return first.connection;
+    // some servers of older revisions end when they are asked something before they are initialized
+    const again = !signal.aborted && first.error instanceof SdkError && first.error.code === SdkErrorCode.EraNegotiationFailed;
+    const last = again ? await attempt(resolved, redactor, signal, "legacy") : first;
+    if ("connection" in last) return last.connection;
+    throw notReached(options.name, last, redactor);
   }
 
   /** @internal */
@@ -146,12 +141,14 @@ export class McpConnection {
 const ASKING: ReadonlySet<string> = new Set([SdkErrorCode.CapabilityNotSupported]);
 const ENDED: ReadonlySet<string> = new Set([SdkErrorCode.ConnectionClosed, SdkErrorCode.NotConnected, SdkErrorCode.SendFailed]);
 
+type Attempt = { readonly connection: McpConnection } | { readonly error: unknown; readonly said: string };
+
 async function attempt(
   { name, server, env, leash, clock }: ConnectionOptions,
   redactor: Redactor,
   signal: AbortSignal,
   mode: "auto" | "legacy",
-): Promise<McpConnection> {
+): Promise<Attempt> {
   // no capabilities: there is no person and no model behind this client that a server could ask
   const client = new Client(
     { name: "mcp-swarm-distributed-execution", version: "1" },
@@ -173,13 +170,11 @@ async function attempt(
     const connecting = client.connect(transport, { timeout: server.startMs });
     connecting.catch(() => {}); // the race may be lost to it
     await Promise.race([connecting, over.promise]);
-    return McpConnection.of(name, redactor, client, wire);
+    return { connection: McpConnection.of(name, redactor, client, wire) };
   } catch (error) {
     if ("link" in wire) await wire.link.close();
     await client.close();
-    const said = "link" in wire ? wire.link.diagnostics : "";
-    if (error instanceof SdkError || said === "") throw error;
-    throw new Error(`${error instanceof Error ? error.message : "failed"} It said: ${said}`, { cause: error });
+    return { error, said: "link" in wire ? wire.link.diagnostics : "" };
   } finally {
     late[Symbol.dispose]();
     signal.removeEventListener("abort", stop);
@@ -202,12 +197,12 @@ function wired(
   return { transport: http as Transport, wire: { http, budget } };
 }
 
-function notReached(name: string, error: unknown, redactor: Redactor): SwarmError {
-  if (error instanceof SwarmError) return error;
+function notReached(name: string, { error, said }: { error: unknown; said: string }, redactor: Redactor): SwarmError {
   const reason = error instanceof Error ? error.message : "unknown";
   return new SwarmError("unavailable", `The MCP server ${name} could not be started or reached.`, {
     hint: "Whoever runs the worker finds the reason in its log.",
-    cause: new Error(redactor.text(reason)), // without the causes of its own, which may hold what it was started with
+    // without the error's own causes, which may hold what the server was started with
+    cause: new Error(redactor.text(said === "" ? reason : `${reason}; it said: ${said}`)),
   });
 }
 

@@ -5,6 +5,7 @@
  */
 import { type Clock, type Json, SwarmError, systemClock } from "@mcp-swarm/core";
 import type { Cut, Driver, Ending, Limits, Probe, RunHooks, SandboxOutcome, SandboxTask } from "../sandbox/driver.ts";
+import type { OpenDriver } from "../sandbox/drivers.ts";
 import type { Leash } from "./leash.ts";
 import { checkMcpCode, operationOf } from "./mcp-code.ts";
 import type { McpConfig } from "./mcp-config.ts";
@@ -157,6 +158,8 @@ export class McpDriver implements Driver {
     await this.#pool?.close();
   }
 }
+
+export const openMcpDriver: OpenDriver = ({ mcp, onError }) => new McpDriver({ config: mcp, onError });
 
 const NEVER = new AbortController().signal;
 

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import type { Clock } from "@mcp-swarm/core";
-import { type JSONRPCMessage, ReadBuffer, serializeMessage, type Transport } from "@modelcontextprotocol/client";
+import { deserializeMessage, type JSONRPCMessage, serializeMessage, type Transport } from "@modelcontextprotocol/client";
 import { killLeashed, type Leash } from "./leash.ts";
 import type { StdioServer } from "./mcp-config.ts";
 
@@ -10,10 +10,14 @@ import type { StdioServer } from "./mcp-config.ts";
 export const MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
 /** Most that a server may say during one task, protocol and diagnostics together, in bytes. */
 export const RECEIVED_BYTES_MAX = 16 * 1024 * 1024;
+/** Lines that are no messages, during one task; some servers greet on stdout. */
+export const NOISE_LINES_MAX = 1_000;
 /** What is kept of its diagnostics, in bytes: the last of them. */
 const DIAGNOSTICS_BYTES = 4_096;
 /** How long it may take to end by itself when its input ends, in ms. */
 const GRACE_MS = 500;
+
+const NEWLINE = 10;
 
 export type LinkEnd = "closed" | "ended" | "said_too_much";
 
@@ -28,7 +32,10 @@ export class StdioLink implements Transport {
   readonly #leash: Leash;
   readonly #path: string;
   readonly #clock: Clock;
-  readonly #buffer = new ReadBuffer({ maxBufferSize: MESSAGE_BYTES_MAX });
+  /** The beginning of a line whose end has not come. */
+  #begun: Buffer[] = [];
+  #begunBytes = 0;
+  #noise = 0;
   #child: ChildProcess | undefined;
   #gone: Promise<void> = Promise.resolve();
   #end: LinkEnd | undefined;
@@ -56,6 +63,7 @@ export class StdioLink implements Transport {
   /** From now on it may say as much as one task may have it say. */
   allowAnew(): void {
     this.#received = 0;
+    this.#noise = 0;
   }
 
   async start(): Promise<void> {
@@ -93,21 +101,29 @@ export class StdioLink implements Transport {
 
   #hear(chunk: Buffer): void {
     if (!this.#within(chunk.length)) return;
+    let begin = 0;
+    for (let end = chunk.indexOf(NEWLINE); end >= 0 && this.#end === undefined; end = chunk.indexOf(NEWLINE, begin)) {
+      const line = Buffer.concat([...this.#begun, chunk.subarray(begin, end)]);
+      this.#begun = [];
+      this.#begunBytes = 0;
+      begin = end + 1;
+      this.#hearLine(line);
+    }
+    this.#begun.push(chunk.subarray(begin));
+    this.#begunBytes += chunk.length - begin;
+    if (this.#begunBytes > MESSAGE_BYTES_MAX) this.#stop("said_too_much");
+  }
+
+  #hearLine(line: Buffer): void {
+    let message: JSONRPCMessage;
     try {
-      this.#buffer.append(chunk);
+      message = deserializeMessage(line.toString("utf8"));
     } catch {
-      this.#stop("said_too_much");
+      this.#noise += 1; // no message of the protocol; the next line may be one
+      if (this.#noise > NOISE_LINES_MAX) this.#stop("said_too_much");
       return;
     }
-    for (;;) {
-      try {
-        const message = this.#buffer.readMessage();
-        if (message === null || this.#end !== undefined) return;
-        this.onmessage?.(message);
-      } catch (error) {
-        this.onerror?.(error instanceof Error ? error : new Error("not a message")); // the next line may be one
-      }
-    }
+    this.onmessage?.(message);
   }
 
   #note(chunk: Buffer): void {
@@ -131,7 +147,7 @@ export class StdioLink implements Transport {
   #ended(end: LinkEnd): void {
     if (this.#end !== undefined) return;
     this.#end = end;
-    this.#buffer.clear();
+    this.#begun = [];
     this.onclose?.();
   }
 

@@ -1,4 +1,5 @@
 /** The drivers of this package, each loaded when something is to run on it: a process that runs nothing holds none of them. */
+import type { McpConfig } from "../mcp/mcp-config.ts";
 import { type Driver, type DriverName, DRIVERS as NAMES } from "./driver.ts";
 
 export interface DriverOptions {
@@ -6,6 +7,8 @@ export interface DriverOptions {
   readonly slots: number;
   /** Told of what goes wrong without a run that could be told: a warm process that died. */
   readonly onError: (error: unknown, message: string) => void;
+  /** Other MCP servers, from the operator's file; absent without one. */
+  readonly mcp?: McpConfig | undefined;
 }
 
 export type OpenDriver = (options: DriverOptions) => Driver | Promise<Driver>;
@@ -13,7 +16,9 @@ export type OpenDriver = (options: DriverOptions) => Driver | Promise<Driver>;
 export type DriverLoaders = Readonly<Partial<Record<DriverName, () => Promise<OpenDriver>>>>;
 
 /** Where the drivers of this package are. */
-export const LOADERS: DriverLoaders = {};
+export const LOADERS: DriverLoaders = {
+  mcp: async () => (await import("../mcp/mcp-driver.ts")).openMcpDriver,
+};
 
 /** The drivers that one worker has opened. */
 export class Drivers {
