@@ -103,14 +103,14 @@ export class Environments implements EnvironmentBook {
   }
 
   /**
-   * Why workers of this process may not run it, as a sentence; undefined when they may. What the operator's
+   * Why workers of this process may not run it, as the end of a sentence; undefined when they may. What the operator's
    * own file names needs no permission; everything else lies within the ceiling, whoever let it into the store.
    */
   refusal(environment: Environment): string | undefined {
     const own = this.#operator.environments.find(({ name }) => name === environment.name);
     if (own && sameManifest(own, environment)) return undefined;
     const found = beyond(environment, this.ceiling);
-    return found && `This worker's operator does not permit it: ${found.field} ${found.because}.`;
+    return found && `${found.field} ${found.because}`;
   }
 
   /**
