@@ -5,6 +5,7 @@ import type { Clock } from "@mcp-swarm/core";
 import type { Store, Transaction } from "@mcp-swarm/store";
 import type { Environment } from "../environment.ts";
 import type { Environments } from "../environments.ts";
+import type { OperatorFile } from "../operator-file.ts";
 import { type DriverLoaders, Drivers } from "../sandbox/drivers.ts";
 import { Offers } from "./offers.ts";
 import { SessionHost } from "./session-host.ts";
@@ -32,6 +33,7 @@ export interface WorkplaceOptions {
   readonly leases: LeaseKeeper;
   readonly source: WorkSource;
   readonly environments: Pick<Environments, "all" | "find" | "keyOf" | "ready" | "refusal">;
+  readonly operator: OperatorFile;
   /** Ends a session whose worker lets go of it. */
   readonly letGo: (tx: Transaction, sessionId: string, workerId: string) => void;
   /** Whether policy lets this worker run tasks of an environment, asked anew each time. */
@@ -49,9 +51,9 @@ export class Workplace {
   #working: { readonly worker: Worker; readonly presence: WorkerPresence } | undefined;
 
   constructor(options: WorkplaceOptions) {
-    const { workerId, settings, store, clock, leases, letGo, environments, onError, loaders } = options;
+    const { workerId, settings, store, clock, leases, letGo, environments, operator, onError, loaders } = options;
     this.#options = options;
-    this.#drivers = new Drivers({ slots: settings.slots, onError }, loaders);
+    this.#drivers = new Drivers({ slots: settings.slots, operator, onError }, loaders);
     this.#sessions = new SessionHost({
       ...{ store, clock, leases, workerId, letGo },
       onError: (error) => onError(error, "A session's sandbox was not looked after as it should be"),
@@ -112,6 +114,11 @@ export class Workplace {
     this.#working = undefined;
     await working?.worker.stop();
     await Promise.all([working?.presence.leave(), this.#drivers.close()]);
+  }
+
+  /** What policy lets it run may be other than before. */
+  standingChanged(): void {
+    this.#working?.worker.offersChanged();
   }
 
   /** What it says of itself to those who ask where their code can run. */
