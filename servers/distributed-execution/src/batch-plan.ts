@@ -10,7 +10,7 @@ export const BATCH_CODE_BYTES_MAX = 2 * 1024 * 1024;
 export const BATCH_INPUT_CHARS_MAX = 4 * 1024 * 1024;
 /** Members that one waits for, and edges of the whole graph. */
 export const BATCH_DEPENDENCIES_MAX = BATCH_TASKS_MAX - 1;
-export const BATCH_EDGES_MAX = 10_000;
+export const BATCH_EDGES_MAX = 5_000;
 
 /** What a member may say itself or leave to the defaults of its batch. All as of a single task; times in ms. */
 export interface BatchFields {

@@ -3,12 +3,14 @@ import { type DueEntry, decodeCursor, dueJob, encodeCursor, type MaintenanceJob 
 import { newId, PAGE_DEFAULT, type Random, SwarmError } from "@mcp-swarm/core";
 import type { Call } from "@mcp-swarm/identity";
 import { prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
-import { type EnvironmentBook, noSuchEnvironment } from "./environments.ts";
+import { noSuchEnvironment } from "./environments.ts";
+import { inExecutions } from "./execution-groups.ts";
+import type { ExecutionContext } from "./execution-layer.ts";
 import type { Requires } from "./execution-record.ts";
+import { endSession } from "./session-ending.ts";
 import {
   addSession,
   checkOwner,
-  closeSession,
   dueSessions,
   noSuchSession,
   openSessionsPrefix,
@@ -27,12 +29,6 @@ import {
 /** Sessions that one run of a job ends: each ends its tasks in the same transaction. */
 const DUE_BATCH_MAX = 10;
 
-/** What sessions need to know of tasks; the queue provides it. */
-export interface SessionTasks {
-  /** What has not ended of a session's tasks fails as `session_lost`; those that run are killed where they run. */
-  loseSession(tx: Transaction, sessionId: string): void;
-}
-
 export interface StartSession {
   readonly environment: string;
   readonly ttlMs?: number | undefined;
@@ -41,8 +37,7 @@ export interface StartSession {
 
 export interface SessionsOptions {
   readonly store: Store;
-  readonly environments: EnvironmentBook;
-  readonly tasks: SessionTasks;
+  readonly context: ExecutionContext;
   readonly random: Random;
 }
 
@@ -66,7 +61,8 @@ export class Sessions {
         hint: `A session lives ${SESSION_MS_MIN} to ${SESSION_MS_MAX} ms.`,
       });
     }
-    const { environments, random } = this.#options;
+    const { random } = this.#options;
+    const { environments } = this.#options.context;
     const { agentId } = call.caller;
     const id = newId("session", random);
     await environments.ready(call.store);
@@ -114,7 +110,7 @@ export class Sessions {
         const session = readSession(tx, sessionId);
         if (!session) throw noSuchSession(sessionId);
         checkOwner(session, call.caller.agentId);
-        return this.#end(tx, session, "ended");
+        return this.#end(tx, session, "ended") ?? session;
       },
       { prefetch: { keys: [sessionKey(sessionId)] } },
     );
@@ -138,12 +134,6 @@ export class Sessions {
     };
   }
 
-  /** In the commit that ends a run of it: whatever killed the run killed the sandbox, and what it kept. */
-  runKilled(tx: Transaction, sessionId: string, because: Extract<SessionEnd, "limit" | "cancelled" | "sandbox">): void {
-    const session = readSession(tx, sessionId);
-    if (session) this.#end(tx, session, because);
-  }
-
   /** Its worker lets go of it: it stops, or found its lease over. Nothing when it is over or another's. */
   letGo(tx: Transaction, sessionId: string, workerId: string): void {
     const session = readSession(tx, sessionId);
@@ -155,8 +145,7 @@ export class Sessions {
     const { store } = this.#options;
     const limit = DUE_BATCH_MAX;
     const handle = (because: SessionEnd) => (tx: Transaction, entry: DueEntry) => {
-      const session = readSession(tx, entry.id);
-      if (session) this.#end(tx, session, because);
+      this.#end(tx, entry, because);
     };
     return [
       dueJob({ name: "end sessions by time", store, index: dueSessions, limit, handle: handle("expired") }),
@@ -164,11 +153,7 @@ export class Sessions {
     ];
   }
 
-  #end(tx: Transaction, session: SessionRecord, because: SessionEnd): SessionRecord {
-    if (session.over) return session;
-    // whoever comes first after its time, it was its time that ended it
-    const over = closeSession(tx, session, session.expiresAt <= tx.now ? "expired" : because);
-    this.#options.tasks.loseSession(tx, session.id);
-    return over;
+  #end(tx: Transaction, { id }: { readonly id: string }, because: SessionEnd): SessionRecord | undefined {
+    return inExecutions(tx, this.#options.context, (executions) => endSession(executions, id, because));
   }
 }

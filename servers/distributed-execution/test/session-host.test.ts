@@ -6,7 +6,10 @@ import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { BUILTIN_ENVIRONMENTS } from "../src/builtin-environments.ts";
 import { Environments } from "../src/environments.ts";
+import { inExecutions } from "../src/execution-groups.ts";
+import type { ExecutionContext } from "../src/execution-layer.ts";
 import type { RunHooks, SandboxTask } from "../src/sandbox/driver.ts";
+import { endSession } from "../src/session-ending.ts";
 import { bindSession, readSession, SESSIONS_PER_AGENT_MAX, usableSession } from "../src/session-layer.ts";
 import { Sessions } from "../src/sessions.ts";
 import { SessionHost } from "../src/worker/session-host.ts";
@@ -18,14 +21,9 @@ const LEASE_MS = 9_000;
 function swarm() {
   const clock = manualClock();
   const store = new MemoryStore({ clock });
-  const lost: string[] = [];
   const errors: unknown[] = [];
-  const sessions = new Sessions({
-    store,
-    environments: new Environments({ clock }),
-    tasks: { loseSession: (_tx, id) => void lost.push(id) },
-    random: seededRandom(1),
-  });
+  const context: ExecutionContext = { environments: new Environments({ clock }), endSession };
+  const sessions = new Sessions({ store, context, random: seededRandom(1) });
   const call = (agentId: string) => plainCall(store, { agentId, verified: false, processId: "p" });
   const worker = (workerId: string) => {
     const leases = new LeaseKeeper({ store, clock, leaseMs: LEASE_MS, onError: (error) => errors.push(error) });
@@ -49,8 +47,8 @@ function swarm() {
     sessions,
     call,
     worker,
-    lost,
     errors,
+    context,
     state: (id: string) => store.transact((tx) => readSession(tx, id)),
   };
 }
@@ -93,7 +91,7 @@ describe("a session", () => {
 
   test("is over when its time is up, on the worker as well, to the ms and whether or not a job has come by", async () => {
     verifies("EXEC-13");
-    const { clock, sessions, call, worker, lost, store, state } = swarm();
+    const { clock, sessions, call, worker, store, state } = swarm();
     const one = worker("w1");
     const { id } = await sessions.start(call("ada"), { environment: "javascript", ttlMs: 20_000 });
     const running = one.run(id, "hang");
@@ -107,11 +105,10 @@ describe("a session", () => {
     await expect(store.transact((tx) => usableSession(tx, id, "ada"))).rejects.toThrow(/its time was up/);
     await Promise.all(sessions.jobs().map((job) => job.run()));
     expect(await state(id)).toMatchObject({ over: { because: "expired" } });
-    expect(lost).toEqual([id]);
   });
 
   test("that is ended is closed where it is held at once, and its tasks are lost once", async () => {
-    const { clock, sessions, call, worker, lost, state } = swarm();
+    const { clock, sessions, call, worker, state } = swarm();
     const one = worker("w1");
     const { id } = await sessions.start(call("ada"), { environment: "javascript" });
     await one.run(id, "set x 1");
@@ -119,14 +116,13 @@ describe("a session", () => {
     await sessions.end(call("ada"), { sessionId: id });
     await clock.advance(0);
     expect(one.driver.open).toBe(0);
-    expect(lost).toEqual([id]);
     expect(await state(id)).toMatchObject({ over: { because: "ended" } });
     expect(await one.claim(id)).toBe(false);
   });
 
   test("lives as long as its worker renews it, and is lost with the worker's lease", async () => {
     verifies("EXEC-13");
-    const { clock, sessions, call, worker, lost, state } = swarm();
+    const { clock, sessions, call, worker, state } = swarm();
     const one = worker("w1");
     const { id } = await sessions.start(call("ada"), { environment: "javascript" });
     await one.run(id, "set x 1");
@@ -139,7 +135,6 @@ describe("a session", () => {
     await clock.advance(LEASE_MS);
     await Promise.all(sessions.jobs().map((job) => job.run()));
     expect(await state(orphan)).toMatchObject({ over: { because: "worker_lost" } });
-    expect(lost).toEqual([orphan]);
     expect(await one.claim(orphan)).toBe(false);
   });
 
@@ -154,7 +149,7 @@ describe("a session", () => {
   });
 
   test("of a worker that stops is over at once", async () => {
-    const { sessions, call, worker, state, lost } = swarm();
+    const { sessions, call, worker, state } = swarm();
     const one = worker("w1");
     const { id } = await sessions.start(call("ada"), { environment: "javascript" });
     await one.run(id, "set x 1");
@@ -162,11 +157,10 @@ describe("a session", () => {
     await one.leases.releaseAll();
     expect(one.driver.open).toBe(0);
     expect(await state(id)).toMatchObject({ over: { because: "worker_lost" } });
-    expect(lost).toEqual([id]);
   });
 
   test.each(["limit memoryMiB", "hang"])("loses its sandbox with a run that was killed (%s)", async (code) => {
-    const { clock, sessions, call, worker, store, state } = swarm();
+    const { clock, sessions, call, worker, store, state, context } = swarm();
     const one = worker("w1");
     const { id } = await sessions.start(call("ada"), { environment: "javascript" });
     await one.run(id, "set x 1");
@@ -178,7 +172,7 @@ describe("a session", () => {
     await clock.advance(0);
     expect(one.driver.open).toBe(0);
     expect((await state(id))?.over).toBeUndefined(); // until the commit that records the run's end
-    await store.transact((tx) => sessions.runKilled(tx, id, "limit"));
+    await store.transact((tx) => inExecutions(tx, context, (executions) => endSession(executions, id, "limit")));
     expect(await state(id)).toMatchObject({ over: { because: "limit" } });
   });
 
