@@ -8,7 +8,7 @@ import type { Cut, Driver, Ending, Limits, Probe, RunHooks, SandboxOutcome, Sand
 import type { OpenDriver } from "../sandbox/drivers.ts";
 import type { Leash } from "./leash.ts";
 import { checkMcpCode, operationOf } from "./mcp-code.ts";
-import type { McpConfig } from "./mcp-config.ts";
+import { type McpConfig, parseMcpConfig } from "./mcp-config.ts";
 import type { CallFailure } from "./mcp-connection.ts";
 import { Output, Stopping, type StopReason } from "./run-bounds.ts";
 import { type OperationOutcome, type ReturnedFile, runOperation } from "./run-operation.ts";
@@ -23,8 +23,7 @@ export const EXIT = { done: 0, failed: 1, refused: 2, gone: 3 } as const;
 const VALUE_FILE = "value.json";
 
 export interface McpDriverOptions {
-  /** Undefined without an operator's file. */
-  readonly config: McpConfig | undefined;
+  readonly config: McpConfig;
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly clock?: Clock;
   readonly leash?: Leash;
@@ -33,21 +32,21 @@ export interface McpDriverOptions {
 
 export class McpDriver implements Driver {
   readonly name = "mcp";
-  readonly #config: McpConfig | undefined;
+  readonly #config: McpConfig;
   readonly #clock: Clock;
-  readonly #pool: ServerPool | undefined;
+  readonly #pool: ServerPool;
 
   constructor({ config, env = process.env, clock = systemClock, leash, onError = () => {} }: McpDriverOptions) {
     this.#config = config;
     this.#clock = clock;
-    this.#pool = config && new ServerPool({ config, env, clock, onError, ...(leash ? { leash } : {}) });
+    this.#pool = new ServerPool({ config, env, clock, onError, ...(leash ? { leash } : {}) });
   }
 
   /** Starts or reaches each server of the operator's list, and ends it again. */
   async probe(): Promise<Probe> {
-    const names = [...(this.#config?.servers.keys() ?? [])];
+    const names = [...this.#config.servers.keys()];
     const pool = this.#pool;
-    if (!pool || names.length === 0) {
+    if (names.length === 0) {
       return {
         available: false,
         reason:
@@ -92,10 +91,6 @@ export class McpDriver implements Driver {
 
   async run(task: SandboxTask, hooks: RunHooks): Promise<SandboxOutcome> {
     const config = this.#config;
-    const pool = this.#pool;
-    if (!config || !pool) {
-      throw new SwarmError("unavailable", "This worker knows no other MCP servers.", { hint: "Another worker may." });
-    }
     const startedAt = this.#clock.now();
     const output = new Output(task.limits.outputBytes, hooks);
     const done = (ending: Ending, rest: { value?: Json; files?: readonly ReturnedFile[]; cut?: Cut } = {}): SandboxOutcome => ({
@@ -118,7 +113,7 @@ export class McpDriver implements Driver {
       const callMs = Math.min(task.limits.wallMs, ...servers.map((name) => config.servers.get(name)?.callMs ?? 0));
       using stopping = new Stopping(hooks.signal, callMs, this.#clock);
       output.onFull = () => stopping.stop("output");
-      const outcome = await this.#perform(pool, plan, servers, stopping, (message) => output.line("stdout", message));
+      const outcome = await this.#perform(plan, servers, stopping, (message) => output.line("stdout", message));
       if (stopping.because !== undefined) return done(ENDINGS[stopping.because]);
       if (outcome === undefined) return done(ENDINGS.killed);
       return finished(outcome, task.limits, output, done);
@@ -130,13 +125,13 @@ export class McpDriver implements Driver {
 
   /** Undefined when it was stopped. The servers are dead or kept when it settles. */
   async #perform(
-    pool: ServerPool,
     { operation, scope }: ReturnType<typeof operationOf>,
     servers: readonly string[],
     stopping: Stopping,
     onProgress: (message: string) => void,
   ): Promise<OperationOutcome | undefined> {
     const { signal } = stopping;
+    const pool = this.#pool;
     let taken: Awaited<ReturnType<ServerPool["take"]>>;
     try {
       taken = await pool.take(servers, signal);
@@ -155,11 +150,12 @@ export class McpDriver implements Driver {
   }
 
   async close(): Promise<void> {
-    await this.#pool?.close();
+    await this.#pool.close();
   }
 }
 
-export const openMcpDriver: OpenDriver = ({ mcp, onError }) => new McpDriver({ config: mcp, onError });
+/** @throws SwarmError invalid_argument: something is wrong in the operator's list */
+export const openMcpDriver: OpenDriver = ({ operator, onError }) => new McpDriver({ config: parseMcpConfig(operator), onError });
 
 const NEVER = new AbortController().signal;
 

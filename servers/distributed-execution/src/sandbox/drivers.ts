@@ -1,14 +1,13 @@
 /** The drivers of this package, each loaded when something is to run on it: a process that runs nothing holds none of them. */
-import type { McpConfig } from "../mcp/mcp-config.ts";
+import type { OperatorFile } from "../operator-file.ts";
 import { type Driver, type DriverName, DRIVERS as NAMES } from "./driver.ts";
 
 export interface DriverOptions {
   /** How many runs it is given at once, and so how much it may keep warm. */
   readonly slots: number;
+  readonly operator: OperatorFile;
   /** Told of what goes wrong without a run that could be told: a warm process that died. */
   readonly onError: (error: unknown, message: string) => void;
-  /** Other MCP servers, from the operator's file; absent without one. */
-  readonly mcp?: McpConfig | undefined;
 }
 
 export type OpenDriver = (options: DriverOptions) => Driver | Promise<Driver>;

@@ -125,8 +125,10 @@ let asked: Request["id"];
 
 function hear(line: string): void {
   const request = JSON.parse(line) as Request & { error?: { message?: string }; result?: unknown };
-  if (request.method === undefined)
-    return answer(asked, text(`was told: ${request.error ? "no" : JSON.stringify(request.result)}`));
+  if (request.method === undefined) {
+    answer(asked, text(`was told: ${request.error ? "no" : JSON.stringify(request.result)}`));
+    return;
+  }
   if (mode === "never-speaks") return;
   if (mode === "dies-at-once") process.exit(3);
   if (mode === "dies-when-probed" && request.method === "server/discover") process.exit(3);
