@@ -34,7 +34,7 @@ export interface Worker {
   readonly agentId: string;
   /** What it can do; undefined means that it takes whatever needs no capability. */
   readonly capabilities?: readonly string[] | undefined;
-  /** Takes only this type. */
+  /** Takes only this type; with a star at the end, only types that begin so. */
   readonly type?: string | undefined;
 }
 
@@ -43,8 +43,12 @@ export function isFor(agentId: string, assignedTo: string): boolean {
   return agentId === assignedTo || agentId.startsWith(`${assignedTo}/`);
 }
 
+function isOfType(wanted: string, type: string): boolean {
+  return wanted.endsWith("*") ? type.startsWith(wanted.slice(0, -1)) : type === wanted;
+}
+
 export function mayTake(worker: Worker, queue: Queue): boolean {
-  if (worker.type !== undefined && worker.type !== queue.type) return false;
+  if (worker.type !== undefined && !isOfType(worker.type, queue.type)) return false;
   if (queue.assignedTo !== undefined && !isFor(worker.agentId, queue.assignedTo)) return false;
   return queue.capabilities.every((capability) => worker.capabilities?.includes(capability));
 }

@@ -142,6 +142,25 @@ describe("claiming", () => {
     await checkTasks(store);
   });
 
+  test("a type with a star at the end takes what begins so, and nothing else", async () => {
+    verifies("TASK-06");
+    const { store, host } = swarm();
+    const worker = host("worker");
+    await worker.tasks.addMany(worker.call, {
+      tasks: [
+        { id: "other", description: "x", type: "researching" },
+        { id: "plain", description: "x" },
+        { id: "facts", description: "x", type: "research:verify_facts" },
+        { id: "news", description: "x", type: "research:current_information" },
+      ],
+    });
+    const claimed: (string | undefined)[] = [];
+    for (let at = 0; at < 3; at++) claimed.push((await worker.claims.claimNext(worker.call, { type: "research:*" }))?.task.id);
+    expect(claimed.sort()).toEqual(["facts", "news", undefined]);
+    expect((await worker.claims.claimNext(worker.call, { type: "research" }))?.task.id).toBeUndefined();
+    await checkTasks(store);
+  });
+
   test("a cancelled wait claims nothing", async () => {
     const { store, host, clock } = swarm();
     const worker = host("worker");

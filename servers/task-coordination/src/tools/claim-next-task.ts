@@ -1,7 +1,7 @@
 import { fields, WRITES } from "@mcp-swarm/server";
 import { claimed, claimTexts, claimView, workerSlot } from "./claim-task.ts";
 import { defineTool } from "./define.ts";
-import { capabilities, taskFull, workerId } from "./schemas.ts";
+import { capabilities, taskFull, typePattern, workerId } from "./schemas.ts";
 
 export const claimNextTask = defineTool({
   name: "claim_next_task",
@@ -14,7 +14,7 @@ export const claimNextTask = defineTool({
   effects: WRITES,
   input: () => ({
     capabilities: capabilities().exactOptional().describe("What you can do; tasks that need more are left out"),
-    type: fields.label().exactOptional(),
+    type: typePattern().exactOptional(),
     workflowId: fields.id().exactOptional(),
     waitMs: fields.waitMs(),
     workerId: workerId(),

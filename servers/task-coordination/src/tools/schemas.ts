@@ -22,6 +22,13 @@ const FENCING_TOKEN_MAX = 1_000_000_000_000;
 
 export const taskId = shared(() => id());
 export const capabilities = shared(() => z.array(label()).max(CAPABILITIES_MAX));
+/** A type of task, or with a star at the end all types that begin so. */
+export const typePattern = shared(() =>
+  z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}\*?$/)
+    .describe("May end in *"),
+);
 export const status = shared(() => z.enum(TASK_STATUSES));
 export const workerId = shared(() => fields.agentId().exactOptional().describe("A subagent of yours; else you"));
 export const fencingToken = shared(() => whole(1, FENCING_TOKEN_MAX).exactOptional().describe("From the claim"));
