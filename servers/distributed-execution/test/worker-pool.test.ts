@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { eventually } from "../../../test/support/host.ts";
 import { Environments } from "../src/environments.ts";
+import { NO_OPERATOR_FILE } from "../src/operator-file.ts";
 import type { Probe } from "../src/sandbox/driver.ts";
 import { WorkerPool, type WorkerPoolOptions } from "../src/worker/worker-pool.ts";
 import { liveWorkers } from "../src/worker/worker-row.ts";
@@ -47,6 +48,7 @@ function pooled(more: Partial<WorkerPoolOptions> = {}, slots = 2): WorkerPool {
       ...{ workerId: WORKER_ID, store, clock: systemClock, leaseMs: 5_000, leases, source, onError },
       settings: { kind: "server", labels: [], slots },
       environments: new Environments({ clock: systemClock }),
+      operator: NO_OPERATOR_FILE,
       letGo: () => {},
       mayRun: () => true,
       loaders: { quickjs: async () => () => driver },

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { eventually } from "../../../test/support/host.ts";
 import type { Environment } from "../src/environment.ts";
+import { NO_OPERATOR_FILE } from "../src/operator-file.ts";
 import type { Driver, DriverName, Probe } from "../src/sandbox/driver.ts";
 import { Drivers } from "../src/sandbox/drivers.ts";
 import { Offers, type OffersOptions } from "../src/worker/offers.ts";
@@ -33,7 +34,13 @@ const onError = (_error: unknown, message: string) => void errors.push(message);
 function offersOf(more: Partial<OffersOptions> = {}, drivers: Partial<Record<DriverName, Driver>> = { quickjs: driver }): Offers {
   const loaders = Object.fromEntries(Object.entries(drivers).map(([name, one]) => [name, async () => () => one]));
   return new Offers({
-    ...{ drivers: new Drivers({ slots: 2, onError }, loaders), clock: systemClock, arch: "x64", labels: ["gpu"], onError },
+    ...{
+      drivers: new Drivers({ slots: 2, operator: NO_OPERATOR_FILE, onError }, loaders),
+      clock: systemClock,
+      arch: "x64",
+      labels: ["gpu"],
+      onError,
+    },
     beyond: () => undefined,
     find: async (name) => environments.find((one) => one.name === name),
     ...more,
