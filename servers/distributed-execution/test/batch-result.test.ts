@@ -41,8 +41,6 @@ function ran(key: string, worker: string, from: number, to: number, part: Partia
       usage: { wallMs: to - from - 1, cpuMs: 2 },
       stdout: { head: "", chars: 0 },
       stderr: { head: "", chars: 0 },
-      stdout: { head: "", chars: 0 },
-      stderr: { head: "", chars: 0 },
       files: [],
       cut: {},
     },
