@@ -24,6 +24,7 @@ import {
   prefixes,
   type StoredFile,
   type StoredInput,
+  textRefKey,
 } from "./execution-layer.ts";
 import { storedText } from "./execution-output.ts";
 import { executionQueues, QUEUES_MAX, queueOf } from "./execution-queue.ts";
@@ -38,6 +39,7 @@ import {
   type ExecutionRecord,
   INPUT_BYTES_MAX,
   INPUT_FILES_MAX,
+  INPUT_WHOLE_BYTES_MAX,
   LABEL_LENGTH_MAX,
   LABELS_MAX,
   PRIORITY_DEFAULT,
@@ -113,6 +115,8 @@ export interface PreparedExecution {
   /** Of everything that decides what it computes. */
   readonly hash: string;
   readonly membership?: Membership;
+  /** Its code is kept once for several. */
+  readonly shared: boolean;
 }
 
 /** Code that several tasks of one call share is kept once, under this name. */
@@ -174,6 +178,7 @@ export async function prepareExecution(
     requires,
     hash: hashOf(given, requires, stored, artifacts),
     ...(membership ? { membership } : {}),
+    shared: shared !== undefined,
   };
 }
 
@@ -212,6 +217,8 @@ export function addExecutions(
     }
     for (const artifact of one.artifacts) addArtifact(tx, artifact, { agentId: caller.agentId, executionId: one.id });
     for (const file of one.input.files) if ("artifactId" in file) refer(tx, file.artifactId, one.id);
+    const { code } = one.input;
+    if (one.shared && typeof code !== "string") tx.put(textRefKey(code.textId, one.id), { id: one.id });
     tx.put(inputKey(one.id), one.input);
     for (const other of record.waitsFor ?? []) {
       tx.put(edgeKey(other, one.id), { id: one.id, after: one.membership?.after ?? "success" } satisfies Edge);
@@ -306,10 +313,13 @@ function merged(...all: readonly Requires[]): Requires {
 /** In a secured swarm an id alone opens nothing: another agent's file is not read by handing it to one's own code. */
 function checkArtifacts(executions: ExecutionTransaction, { input, artifacts }: PreparedExecution, caller: Caller): void {
   const own = new Set(artifacts.map(({ id }) => id));
+  let bytes = artifacts.reduce((sum, artifact) => sum + artifact.bytes, 0);
   for (const file of input.files) {
     if (!("artifactId" in file) || own.has(file.artifactId)) continue;
     const artifact = findArtifact(executions.tx, file.artifactId);
     if (!artifact) throw noSuchArtifact(file.artifactId);
+    bytes += artifact.bytes;
+    if (bytes > INPUT_WHOLE_BYTES_MAX) throw outOfBounds("files", `at most ${INPUT_WHOLE_BYTES_MAX} bytes together`);
     if (caller.verified && rootAgent(artifact.agentId) !== rootAgent(caller.agentId)) {
       throw new SwarmError("permission_denied", `Artifact ${file.artifactId} is another agent's.`, {
         hint: "Read it with get_artifact, if you may, and hand its content over by value.",

@@ -1,7 +1,7 @@
 /** What lets executions be queued: the tasks that they wait for, and the places that their batch or session has. */
 import { assert } from "@mcp-swarm/core";
 import { prefixRange, SCAN_LIMIT_MAX, type Transaction } from "@mcp-swarm/store";
-import { refer } from "./artifact-layer.ts";
+import { findArtifact, refer } from "./artifact-layer.ts";
 import {
   cancelKey,
   type Edge,
@@ -12,7 +12,7 @@ import {
   prefixes,
   type StoredInput,
 } from "./execution-layer.ts";
-import { type ExecutionRecord, type Failure, hasEnded } from "./execution-record.ts";
+import { type ExecutionRecord, type Failure, hasEnded, INPUT_WHOLE_BYTES_MAX } from "./execution-record.ts";
 import { readSession } from "./session-layer.ts";
 
 /** Most members of a batch or session that have not ended: what ends them together is one commit. */
@@ -75,21 +75,25 @@ function enqueue(executions: ExecutionTransaction, record: ExecutionRecord): Exe
   });
 }
 
-/** Files that come out of what it waited for become its own; false when one is not there. */
+/** Files that come out of what it waited for become its own; false when one is not there, or they are too large together. */
 function resolveFiles(executions: ExecutionTransaction, record: ExecutionRecord): boolean {
   const { tx } = executions;
   const input = tx.get(inputKey(record.id))?.value as StoredInput | undefined;
   assert(input !== undefined, "an open execution has its input");
   const files: { path: string; artifactId: string }[] = [];
+  let bytes = 0;
   for (const file of input.files) {
     if ("artifactId" in file) {
       files.push(file);
+      bytes += findArtifact(tx, file.artifactId)?.bytes ?? 0;
       continue;
     }
     const made = executions.find(file.from)?.result?.files.find(({ path }) => path === file.output);
     if (!made) return false;
+    bytes += made.bytes;
     files.push({ path: file.path, artifactId: made.artifactId });
   }
+  if (bytes > INPUT_WHOLE_BYTES_MAX) return false;
   for (const { artifactId } of files) refer(tx, artifactId, record.id);
   tx.put(inputKey(record.id), { ...input, files });
   return true;

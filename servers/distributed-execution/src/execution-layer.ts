@@ -7,6 +7,7 @@
  * | `exec/<id>` | ExecutionRecord | the truth; small, since each claim, renewal and end writes it |
  * | `exec-input/<id>` | StoredInput | what is to run; written once |
  * | `exec-text/<text>/<n>` | string | code and input that is too long for that row, or shared by a batch |
+ * | `exec-text-ref/<text>/<id>` | {id} | executions that share a text: it goes with the last of them |
  * | `exec-value/<id>` | JSON | a value that is too long for the record |
  * | `exec-output/<id>/<attempt>/<position>` | OutputPart | output that is too long for the record, or came while it ran |
  * | `exec-ready/<queue>/<rank>/<seq>/<id>` | IndexEntry | queued, in the order of claiming; queues: execution-queue.ts |
@@ -58,6 +59,8 @@ export const inputKey = (id: string): string => `exec-input/${segment(id)}`;
 export const valueKey = (id: string): string => `exec-value/${segment(id)}`;
 export const groupKey = (groupId: string): string => `exec-group/${segment(groupId)}`;
 export const textKey = (textId: string, at: number): string => `${prefixes.text(textId)}${ordered(at)}`;
+export const textRefs = (textId: string): string => `exec-text-ref/${segment(textId)}/`;
+export const textRefKey = (textId: string, id: string): string => `${textRefs(textId)}${segment(id)}`;
 export const dedupeKey = (agentId: string, key: string): string => `exec-dedupe/${segment(agentId)}/${segment(key)}`;
 export const cancelKey = (workerId: string, id: string): string => `${prefixes.cancelled(workerId)}${segment(id)}`;
 export const edgeKey = (id: string, dependent: string): string => `${prefixes.dependents(id)}${segment(dependent)}`;

@@ -16,6 +16,8 @@ export const ARGS_BYTES_MAX = 128 * 1024;
 /** Most input files of one task, and what all that are given by value may hold together, in bytes. */
 export const INPUT_FILES_MAX = 64;
 export const INPUT_BYTES_MAX = 1024 * 1024;
+/** What all input files of one task may hold together, artifacts included, in bytes: its worker has them in memory. */
+export const INPUT_WHOLE_BYTES_MAX = 64 * 1024 * 1024;
 /** Longest path of a file, in characters. */
 export const FILE_PATH_MAX = 200;
 export const PRIORITY_MAX = 9;
