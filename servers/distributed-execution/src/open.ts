@@ -1,22 +1,26 @@
-/** The domain of this server at work in one process: what its tools are given. */
+/** The domain of this server at work in one process: what its tools are given, and what its workers work with. */
 import { expiredRowsJob, LeaseKeeper, Maintenance, SequenceSource } from "@mcp-swarm/coordination";
-import type { Domain, Host } from "@mcp-swarm/server";
+import { newId } from "@mcp-swarm/core";
+import type { Config, Domain, Host } from "@mcp-swarm/server";
 import { Artifacts } from "./artifacts.ts";
 import { Batches } from "./batches.ts";
 import { Environments } from "./environments.ts";
 import type { ExecutionContext } from "./execution-layer.ts";
+import { ExecutionWork } from "./execution-work.ts";
 import { Executions } from "./executions.ts";
 import { NO_OPERATOR_FILE, type OperatorFile, readOperatorFile } from "./operator-file.ts";
 import { endSession } from "./session-ending.ts";
 import { Sessions } from "./sessions.ts";
-import { liveWorkers, type WorkerRow } from "./worker/worker-row.ts";
+import { WorkerPool } from "./worker/worker-pool.ts";
+import type { WorkerDescription, WorkerRow } from "./worker/worker-row.ts";
+import type { WorkerSettings, Workplace } from "./worker/workplace.ts";
 
 export interface DistributedExecution extends Domain {
   readonly environments: Environments;
   readonly executions: Executions;
   readonly artifacts: Artifacts;
-  readonly sessions: Sessions;
   readonly batches: Batches;
+  readonly sessions: Sessions;
   /**
    * Every worker that lives, this process's own first, with all environments tried on it; what takes longer than `waitMs` to try is
    * missing, and is there when it is asked for again.
@@ -24,15 +28,69 @@ export interface DistributedExecution extends Domain {
   workers(waitMs: number): Promise<WorkerRow[]>;
 }
 
+/** What the operator of this machine says. @throws SwarmError invalid_argument naming each mistake in the file */
+export function operatorOf({ execConfigFile }: Pick<Config, "execConfigFile">): OperatorFile {
+  return execConfigFile === undefined ? NO_OPERATOR_FILE : readOperatorFile(execConfigFile);
+}
+
 export async function openDistributedExecution(host: Host): Promise<DistributedExecution> {
-  const { store, config, clock, random, log } = host;
-  const operator: OperatorFile = config.execConfigFile === undefined ? NO_OPERATOR_FILE : readOperatorFile(config.execConfigFile);
+  const ground = openGround(host);
+  const { environments, executions, artifacts, batches, sessions, work, operator, workerId, onError } = ground;
+  const { store, clock, config } = host;
+  const { environments: only, labels = [] } = operator.worker;
+  const settings: WorkerSettings = {
+    ...{ kind: "server", labels, slots: config.execSlots },
+    ...(only === undefined ? {} : { environments: only }),
+  };
+  const load = settings.slots === 0 ? undefined : () => openWorkplace(host, ground, settings);
+  const pool = new WorkerPool({ store, clock, source: work, workerId, load, onError });
+  ground.maintenance.start();
+  pool.start();
+  // what policy lets this process run may be other than before
+  const watch = host.security?.guard.onChange(() => pool.standingChanged());
+  return {
+    ...{ environments, executions, artifacts, batches, sessions },
+    workers: (waitMs) => pool.workers(waitMs),
+    async close() {
+      watch?.[Symbol.dispose]();
+      await Promise.all([pool.close(), ground.maintenance.stop()]);
+      await ground.keeper.releaseAll();
+    },
+  };
+}
+
+/** A process that does nothing but work. */
+export interface OpenedWorker extends Domain {
+  describe(): WorkerDescription;
+  /** What policy lets it run may be other than before. */
+  standingChanged(): void;
+}
+
+/** Tries every environment there is, and takes runs from then on. */
+export async function openWorker(host: Host, settings: WorkerSettings): Promise<OpenedWorker> {
+  const ground = openGround(host);
+  const place = await openWorkplace(host, ground, settings);
+  await place.lookAtAll();
+  ground.maintenance.start();
+  await place.start();
+  return {
+    describe: () => place.describe(),
+    standingChanged: () => place.standingChanged(),
+    async close() {
+      await Promise.all([place.stop(), ground.maintenance.stop()]);
+      await ground.keeper.releaseAll();
+    },
+  };
+}
+
+type Ground = ReturnType<typeof openGround>;
+
+function openGround({ store, config, clock, random, log }: Host) {
+  const operator = operatorOf(config);
   const environments = new Environments({ clock, operator });
   const context: ExecutionContext = { environments, endSession };
   const sequence = new SequenceSource(random);
-  const executions = new Executions({ store, context, clock, random, sequence });
-  const batches = new Batches({ clock, random, context, sequence });
-  const sessions = new Sessions({ store, context, random });
+  const onError = (error: unknown, message: string) => log.warn({ err: error }, message);
   const keeper = new LeaseKeeper({
     store,
     clock,
@@ -44,14 +102,34 @@ export async function openDistributedExecution(host: Host): Promise<DistributedE
     random,
     onError: (error, job) => log.warn({ err: error, job }, "A background job failed; it is tried again"),
   });
+  const sessions = new Sessions({ store, context, random });
   for (const job of [...sessions.jobs(), expiredRowsJob(store)]) maintenance.add(job);
-  maintenance.start();
   return {
-    ...{ environments, executions, batches, sessions, artifacts: new Artifacts(store) },
-    workers: () => liveWorkers(store),
-    async close() {
-      await maintenance.stop();
-      await keeper.releaseAll();
-    },
+    ...{ operator, environments, sessions, keeper, maintenance, onError, workerId: newId("worker", random) },
+    executions: new Executions({ store, context, clock, random, sequence }),
+    artifacts: new Artifacts(store),
+    batches: new Batches({ clock, random, context, sequence }),
+    work: new ExecutionWork({ store, context, clock, random, keeper, leaseMs: config.leaseMs, onError }),
   };
+}
+
+/** Loaded when there is something to run. */
+async function openWorkplace(host: Host, ground: Ground, settings: WorkerSettings): Promise<Workplace> {
+  const { Workplace } = await import("./worker/workplace.ts");
+  const { workerId, environments, operator, keeper, work, sessions, onError } = ground;
+  return new Workplace({
+    ...{ workerId, settings, environments, operator, onError, source: work, leases: keeper },
+    ...{ store: host.store, clock: host.clock, leaseMs: host.config.leaseMs },
+    letGo: (tx, sessionId, worker) => sessions.letGo(tx, sessionId, worker),
+    mayRun: (environment) => mayRun(host, environment),
+  });
+}
+
+/** In a secured swarm a worker runs what policy lets its own agent run; in an open one nobody is asked. */
+function mayRun({ security, processId }: Host, environment: string): boolean {
+  if (!security) return true;
+  const { trust, guard } = security;
+  if (!trust.self) return false; // a process without an agent of its own runs nothing for others
+  const worker = { agentId: trust.self.agentId, verified: true, processId };
+  return guard.stillAdmits(worker, { operation: "execution:run", resource: `environment/${environment}` });
 }

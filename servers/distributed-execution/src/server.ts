@@ -14,5 +14,6 @@ export const definition: ServerDefinition<DistributedExecution> = {
     sessions: "state kept between tasks of one agent",
   },
   tools,
+  commands: async (host) => (await import("./commands/index.ts")).commands(host),
   open: openDistributedExecution,
 };

@@ -61,6 +61,11 @@ export class WorkerPool {
     return [{ ...own, startedAt: row?.startedAt ?? seenAt, seenAt }, ...live.filter(({ id }) => id !== own.id)];
   }
 
+  /** What policy lets it run may be other than before. */
+  standingChanged(): void {
+    this.#loaded?.standingChanged();
+  }
+
   /** Gives back what runs. */
   async close(): Promise<void> {
     this.#closing.abort();

@@ -13,9 +13,6 @@ import type { DriverName, Probe } from "../sandbox/driver.ts";
 export const WORKERS_PREFIX = "exec-worker/";
 /** Most workers that are listed. */
 export const WORKERS_MAX = 200;
-/** Most labels of one worker, and the longest, in characters. */
-export const WORKER_LABELS_MAX = 32;
-export const WORKER_LABEL_LENGTH_MAX = 64;
 /** Longest name of a worker or its machine, in characters. */
 export const WORKER_NAME_MAX = 64;
 
