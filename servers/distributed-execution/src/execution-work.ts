@@ -84,6 +84,8 @@ interface Claimed {
 interface Held {
   readonly holding: Holding;
   readonly kill: AbortController;
+  /** Its lease is over, or may be: what it came to says how it was killed, not how the code ends. */
+  lost: boolean;
   readonly decoders: Readonly<Record<StreamName, TextDecoder>>;
   /** Bytes of each stream that were decoded. */
   readonly taken: Record<StreamName, number>;
@@ -129,7 +131,9 @@ export class ExecutionWork implements WorkSource {
       release: (tx, lease) => this.#release(tx, lease),
       onLost: ({ id, token }) => {
         const held = this.#held.get(id);
-        if (held?.holding.attempt === token) held.kill.abort();
+        if (held?.holding.attempt !== token) return;
+        held.lost = true;
+        held.kill.abort();
       },
     });
   }
@@ -185,7 +189,7 @@ export class ExecutionWork implements WorkSource {
   async finish(run: ClaimedRun, outcome: Finished, next?: WorkerProfile): Promise<{ accepted: boolean; next?: ClaimedRun }> {
     const { store, context } = this.#options;
     const held = this.#heldOf(run);
-    const ending = held && (await this.#prepare(held, outcome));
+    const ending = held && !held.lost ? await this.#prepare(held, outcome) : undefined;
     const known = this.#queues;
     const { accepted, picked } = await store.transact(
       (tx) =>
@@ -295,6 +299,7 @@ export class ExecutionWork implements WorkSource {
     const held: Held = {
       holding,
       kill,
+      lost: false,
       decoders: { stdout: new TextDecoder(), stderr: new TextDecoder() },
       taken: { stdout: 0, stderr: 0 },
       pending: [],
