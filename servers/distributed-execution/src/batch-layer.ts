@@ -1,14 +1,13 @@
 /**
  * Batches as ordered keys. What is known of a batch's members stands in their own records; how many of them are active stands with
- * their group, in execution-layer.ts. So a batch's own row is written once.
+ * their group, in execution-layer.ts. So a batch's own row is written once; it goes with the last of its members.
  *
  * | key | value | why |
  * |---|---|---|
  * | `exec-batch/<id>` | BatchRecord | what was handed over together, and under which keys |
- * | `exec-batches/<createdAt>/<id>` | {id} | all, in order of creation: retention |
  */
 import { SwarmError } from "@mcp-swarm/core";
-import { ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
+import { segment, type Transaction } from "@mcp-swarm/store";
 
 export type BatchRecord = {
   readonly id: string;
@@ -22,33 +21,21 @@ export type BatchRecord = {
 };
 
 export const batchKey = (id: string): string => `exec-batch/${segment(id)}`;
-export const BATCHES_PREFIX = "exec-batches/";
 
 export function addBatch(tx: Transaction, batch: BatchRecord): void {
   tx.put(batchKey(batch.id), batch);
-  tx.put(orderKey(batch), { id: batch.id });
 }
 
 export function readBatch(tx: Pick<Transaction, "get">, id: string): BatchRecord | undefined {
   return tx.get(batchKey(id))?.value as BatchRecord | undefined;
 }
 
-export function removeBatch(tx: Transaction, batch: BatchRecord): void {
+export function removeBatch(tx: Transaction, batch: Pick<BatchRecord, "id">): void {
   tx.delete(batchKey(batch.id));
-  tx.delete(orderKey(batch));
-}
-
-/** The oldest behind `after`, for a pass over all of them. */
-export function batchesRange(limit: number, after?: string) {
-  return prefixRange(BATCHES_PREFIX, limit, after === undefined ? {} : { after });
 }
 
 export function noSuchBatch(id: string): SwarmError {
   return new SwarmError("not_found", `There is no batch ${id}.`, {
     hint: "submit_batch answers the id; a batch is forgotten together with the last of its tasks.",
   });
-}
-
-function orderKey({ id, createdAt }: BatchRecord): string {
-  return `${BATCHES_PREFIX}${ordered(createdAt)}/${segment(id)}`;
 }

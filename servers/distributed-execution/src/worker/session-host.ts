@@ -43,6 +43,7 @@ export class SessionHost {
     const { workerId } = options;
     this.#holdings = options.leases.keep({
       name: "session",
+      lapses: true,
       renew: (tx, { id }, leaseExpiresAt) => renewSession(tx, id, { workerId, leaseExpiresAt }),
       release: (tx, { id }) => options.letGo(tx, id, workerId),
       onLost: ({ id }: HeldLease) => this.#drop(id, "over"),

@@ -196,6 +196,8 @@ export class Worker {
     return { ...outcome, ...(await flow.end()) };
 
     async function openSession(on: Driver, { runId, runtime, limits, env, network, mounts, packages, options }: SandboxTask) {
+      // a later task of a session looks for what earlier ones made: a fresh sandbox would have none of it
+      if (record.boundTo !== undefined) throw new SwarmError("unavailable", "The sandbox of this session is gone.");
       if (on.openSession) return await on.openSession({ runId, runtime, limits, env, network, mounts, packages, options });
       throw new SwarmError("unavailable", `Environment ${environment.name} keeps no sessions here.`);
     }
