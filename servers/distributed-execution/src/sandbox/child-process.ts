@@ -2,7 +2,8 @@
  * What every driver whose sandbox is a process shares: a child with nothing of the worker's environment, in a process group of its own,
  * that dies with the worker; its output cut at a number of bytes, its time, CPU time, memory and processes watched, its whole tree killed.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import type { Duplex, Readable, Writable } from "node:stream";
 import { SwarmError } from "@mcp-swarm/core";
 import type { Cut, Ending, LimitName, Limits, RunHooks, Usage } from "./driver.ts";
@@ -53,16 +54,55 @@ export interface Child {
   kill(): Promise<void>;
 }
 
+/** Highest file descriptor that is looked for among those that this process was started with. */
+const INHERITED_MAX = 4_096;
+/** Standard streams and the channel. */
+const OWN_STREAMS = 4;
+let inherited: readonly number[] | undefined;
+
+/**
+ * Open files that whoever started this process left open for it, and which it would hand on: Node closes its own and the first few of
+ * others. A child gets nothing in their place (macOS closes them all by itself).
+ */
+function inheritedFiles(): readonly number[] {
+  if (inherited !== undefined) return inherited;
+  const closesOnExec = 0o2000000;
+  const open: number[] = [];
+  for (const name of process.platform === "linux" ? readdirSync("/proc/self/fd") : []) {
+    const number = Number(name);
+    if (number < OWN_STREAMS - 1 || number > INHERITED_MAX) continue;
+    try {
+      const flags = /^flags:\s+(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${name}`, "latin1"))?.[1];
+      if ((Number.parseInt(flags ?? "0", 8) & closesOnExec) === 0) open.push(number);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error; // it was the folder that is being read
+    }
+  }
+  inherited = open;
+  return open;
+}
+
+function streams(channel: boolean, nothing: number): StdioOptions {
+  const stdio: ("pipe" | "ignore" | number)[] = ["pipe", "pipe", "pipe", channel ? "pipe" : "ignore"];
+  for (const file of inheritedFiles()) {
+    while (stdio.length <= file) stdio.push("ignore");
+    if (stdio[file] === "ignore") stdio[file] = nothing;
+  }
+  return stdio;
+}
+
 /** @throws SwarmError unavailable when the program could not be started */
 export async function startChild(spec: ChildSpec): Promise<Child> {
+  const nothing = openSync("/dev/null", "r");
   const child: ChildProcess = spawn(spec.command, spec.args, {
     cwd: spec.cwd,
     env: { ...spec.env },
     detached: true,
     windowsHide: true,
-    stdio: spec.channel === true ? ["pipe", "pipe", "pipe", "pipe"] : ["pipe", "pipe", "pipe"],
+    stdio: streams(spec.channel === true, nothing),
     ...(spec.user === undefined ? {} : { uid: spec.user, gid: spec.user }),
   });
+  closeSync(nothing);
   const { pid, stdin, stdout, stderr } = child;
   if (pid === undefined || stdin === null || stdout === null || stderr === null) {
     const cause = await new Promise<unknown>((resolve) => child.once("error", resolve));
@@ -152,6 +192,8 @@ export interface WatchedLimits {
   readonly memoryMiB?: number;
   /** Of the whole tree, the sandbox's own processes included. */
   readonly processes?: number;
+  /** Asked at each look for a limit that something else counts. */
+  readonly also?: () => LimitName | undefined;
 }
 
 /** Looks at a tree several times a second, says which limit it passed, and knows what it has used. */
@@ -203,13 +245,18 @@ export class TreeWatch {
       if (cpuMs < this.#lastCpuMs) this.#lostCpuMs += this.#lastCpuMs - cpuMs;
       this.#lastCpuMs = cpuMs;
       this.#cpuMs = cpuMs + this.#lostCpuMs;
-      const { memoryMiB, processes: most, cpuMs: cpuMax } = this.#limits;
+      const { memoryMiB, processes: most, cpuMs: cpuMax, also } = this.#limits;
       let memory = memoryBytes;
       if (memoryMiB !== undefined && memory > memoryMiB * MIB) memory = proportionalMemory(processes) ?? memory;
       this.#peakBytes = Math.max(this.#peakBytes, memory);
+      if (this.#stopped) return 0; // it has ended by itself: only what it used is of interest
       if (memoryMiB !== undefined && memory > memoryMiB * MIB) this.#passed("memoryMiB");
       else if (most !== undefined && processes.length > most) this.#passed("processes");
       else if (cpuMax !== undefined && this.#cpuMs > cpuMax) this.#passed("cpuMs");
+      else {
+        const other = also?.();
+        if (other !== undefined) this.#passed(other);
+      }
     }
     return performance.now() - before;
   }
