@@ -1,9 +1,11 @@
 /** Forgetting what ended long ago, with all that belongs to it. */
 
+import { systemClock } from "@mcp-swarm/core";
 import { prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
 import type { Sweeper } from "@mcp-swarm/store/commands";
 import { unrefer } from "./artifact-layer.ts";
 import { readBatch, removeBatch } from "./batch-layer.ts";
+import { Environments } from "./environments.ts";
 import { inExecutions } from "./execution-groups.ts";
 import {
   type ExecutionContext,
@@ -22,6 +24,7 @@ import {
   valueKey,
 } from "./execution-layer.ts";
 import { type ExecutionRecord, hasEnded } from "./execution-record.ts";
+import { endSession } from "./session-ending.ts";
 
 /** Ended executions that one transaction removes, and rows of output. */
 const BATCH_MAX = 20;
@@ -70,7 +73,8 @@ export async function forgetEnded(
 }
 
 /** What the `sweep` command runs. */
-export function executionSweepers({ retentionDays }: { retentionDays: number }, context: ExecutionContext): readonly Sweeper[] {
+export function executionSweepers({ retentionDays }: { retentionDays: number }): readonly Sweeper[] {
+  const context: ExecutionContext = { environments: new Environments({ clock: systemClock }), endSession };
   return [
     {
       name: "executions",

@@ -5,6 +5,7 @@ import type { Config, Domain, Host } from "@mcp-swarm/server";
 import { Artifacts } from "./artifacts.ts";
 import { Batches } from "./batches.ts";
 import { Environments } from "./environments.ts";
+import { executionJobs } from "./execution-jobs.ts";
 import type { ExecutionContext } from "./execution-layer.ts";
 import { ExecutionWork } from "./execution-work.ts";
 import { Executions } from "./executions.ts";
@@ -103,7 +104,8 @@ function openGround({ store, config, clock, random, log }: Host) {
     onError: (error, job) => log.warn({ err: error, job }, "A background job failed; it is tried again"),
   });
   const sessions = new Sessions({ store, context, random });
-  for (const job of [...sessions.jobs(), expiredRowsJob(store)]) maintenance.add(job);
+  const own = executionJobs({ store, context, retentionDays: config.retentionDays });
+  for (const job of [...own, ...sessions.jobs(), expiredRowsJob(store)]) maintenance.add(job);
   return {
     ...{ operator, environments, sessions, keeper, maintenance, onError, workerId: newId("worker", random) },
     executions: new Executions({ store, context, clock, random, sequence }),

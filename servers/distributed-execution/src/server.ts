@@ -1,4 +1,5 @@
 import { packageVersion, type ServerDefinition } from "@mcp-swarm/server";
+import { executionSweepers } from "./execution-retention.ts";
 import { type DistributedExecution, openDistributedExecution } from "./open.ts";
 import { tools } from "./tools/index.ts";
 
@@ -14,6 +15,7 @@ export const definition: ServerDefinition<DistributedExecution> = {
     sessions: "state kept between tasks of one agent",
   },
   tools,
+  sweepers: executionSweepers,
   commands: async (host) => (await import("./commands/index.ts")).commands(host),
   open: openDistributedExecution,
 };
