@@ -65,7 +65,10 @@ export function finishRun(
   if (record.worker && record.cancelRequestedAt !== undefined) {
     executions.tx.delete(cancelKey(record.worker.workerId, record.id));
   }
-  const finished = executions.change(record, { status, endedAt: executions.now, result });
+  // nobody asked for it to be killed: its session ended where it ran, by its time limit or because its lease was lost
+  const lost = ending.kind === "killed" && !cancelled && record.sessionId !== undefined;
+  const failure = lost ? ("session_lost" as const) : undefined;
+  const finished = executions.change(record, { status, failure, endedAt: executions.now, result });
   if (record.sessionId !== undefined && (ending.kind === "limit" || ending.kind === "killed")) {
     // what kills a run of a session kills its sandbox, with all that it kept
     executions.context.endSession(executions, record.sessionId, ending.kind === "limit" ? "limit" : "cancelled");
