@@ -27,6 +27,8 @@ export interface DistributedExecution extends Domain {
    * missing, and is there when it is asked for again.
    */
   workers(waitMs: number): Promise<WorkerRow[]>;
+  /** The same as far as it is known without trying anything. */
+  knownWorkers(): Promise<WorkerRow[]>;
 }
 
 /** What the operator of this machine says. @throws SwarmError invalid_argument naming each mistake in the file */
@@ -52,6 +54,7 @@ export async function openDistributedExecution(host: Host): Promise<DistributedE
   return {
     ...{ environments, executions, artifacts, batches, sessions },
     workers: (waitMs) => pool.workers(waitMs),
+    knownWorkers: () => pool.known(),
     async close() {
       watch?.[Symbol.dispose]();
       await Promise.all([pool.close(), ground.maintenance.stop()]);

@@ -48,14 +48,20 @@ export class WorkerPool {
    * missing from it, and is there when it is asked for again.
    */
   async workers(waitMs: number): Promise<WorkerRow[]> {
-    const { store, load, clock } = this.#options;
-    const live = await liveWorkers(store);
-    if (!load) return live;
+    if (!this.#options.load) return await liveWorkers(this.#options.store);
     const place = await this.#workplace();
     const looked = place.lookAtAll();
     looked.catch((error: unknown) => this.#options.onError(error, "Not every environment could be tried"));
     await Promise.race([looked.catch(() => {}), this.#pause(waitMs)]); // told above
-    const own = place.describe();
+    return await this.known();
+  }
+
+  /** The same as far as it is known without trying anything; this process's own is missing while it has not begun to find out. */
+  async known(): Promise<WorkerRow[]> {
+    const { store, clock } = this.#options;
+    const live = await liveWorkers(store);
+    if (!this.#loaded) return live;
+    const own = this.#loaded.describe();
     const row = live.find(({ id }) => id === own.id);
     const seenAt = row?.seenAt ?? clock.now();
     return [{ ...own, startedAt: row?.startedAt ?? seenAt, seenAt }, ...live.filter(({ id }) => id !== own.id)];

@@ -1,0 +1,26 @@
+import { fields, WRITES } from "@mcp-swarm/server";
+import { manifestFields } from "../manifest.ts";
+import { defineTool } from "./define.ts";
+import { environment } from "./schemas.ts";
+import { environmentView } from "./views.ts";
+
+/** The fields of a manifest, made once; a limit that is asked for has the bounds that list_environments shows. */
+const manifest = fields.shared(() => {
+  const { limits, ...rest } = manifestFields();
+  return { ...rest, limits: fields.namedOnly(limits.unwrap()).exactOptional() };
+});
+
+export const createEnvironment = defineTool({
+  name: "create_environment",
+  title: "Make an environment",
+  description:
+    "Makes an environment for code: a runtime with limits, within what this machine's operator permits. Everyone may then use it.",
+  toolset: "environments",
+  operation: "environment:create",
+  resource: ({ name }) => `environment/${name}`,
+  effects: WRITES,
+  input: manifest,
+  output: () => ({ environment: environment() }),
+  untrusted: ["environment.description", "environment.env"],
+  handle: async ({ environments }, input, { call }) => ({ environment: environmentView(await environments.create(call, input)) }),
+});
