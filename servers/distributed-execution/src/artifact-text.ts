@@ -49,3 +49,13 @@ function wholeCharacters(bytes: Uint8Array, more: boolean): number {
 function decode(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
 }
+
+/** The whole of a file as text; undefined when it is no text after all. */
+export function asText(mimeType: string, bytes: Uint8Array): string | undefined {
+  if (!isTextType(mimeType)) return undefined;
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return undefined; // it only begins like one
+  }
+}
