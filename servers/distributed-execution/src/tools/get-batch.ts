@@ -11,7 +11,7 @@ export const getBatch = defineTool({
   name: "get_batch",
   title: "Read a batch",
   description:
-    "Shows how far a batch is, with waitMs once all of it has ended: counts, time and utilisation of slots in all and by requirements, failures, and a page of results. get_result shows one whole.",
+    "Shows how far a batch is, after waitMs or its end: counts, times and slot utilisation, in all and by requirements, failures, and a page of results in brief.",
   toolset: "batches",
   operation: "execution:read",
   resource: ({ batchId }) => `batch/${batchId}`,

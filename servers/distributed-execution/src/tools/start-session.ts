@@ -9,7 +9,7 @@ export const startSession = defineTool({
   name: "start_session",
   title: "Start a session",
   description:
-    "Keeps variables or files between tasks of yours: give its sessionId to submit_task. One task at a time; a hit limit, a killed task or a lost worker ends it.",
+    "Keeps variables or files between tasks of yours: give its sessionId to submit_task. One runs at a time; a limit hit, a killed task or a lost worker ends it.",
   toolset: "sessions",
   operation: "session:start",
   resource: ({ environment }) => `environment/${environment}`,

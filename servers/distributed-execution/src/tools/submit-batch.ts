@@ -9,7 +9,7 @@ export const submitBatch = defineTool({
   name: "submit_batch",
   title: "Submit a batch",
   description:
-    'Hands over up to 500 tasks, all or none, fields as in submit_task; what tasks share goes into defaults. One runs when its dependencies (keys) succeeded, or ended with after: "any"; files may come from another: {path, from: key, output}.',
+    'Hands over up to 500 tasks, all or none; fields as in submit_task, shared ones in defaults. dependencies name keys; after: "any" runs whatever came of them; a file may be {path, from: key, output}.',
   toolset: "batches",
   operation: "execution:submit",
   resource: ({ tasks, defaults }) => environmentsOf(tasks, defaults?.environment),
