@@ -16,17 +16,22 @@ export const ENV_MAX = 32;
 export const ENV_VALUE_CHARS_MAX = 4_096;
 const PATH_CHARS_MAX = 1_024;
 const IMAGE_CHARS_MAX = 255;
+const HOST_CHARS_MAX = 253;
+const PACKAGE_CHARS_MAX = 128;
+const ENV_NAME_CHARS_MAX = 64;
+const ARCH_CHARS_MAX = 16;
+const RUNTIME_CHARS_MAX = 32;
 /** Where mounts appear: nothing of the sandbox's own lies there. */
 export const MOUNTS_BELOW = "/mnt/";
 
 export const ENVIRONMENT_NAME = /^[a-z0-9][a-z0-9._-]{0,47}$/;
-const RUNTIME_NAME = /^[a-z0-9][a-z0-9._-]{0,31}$/;
+const RUNTIME_NAME = /^[a-z0-9][a-z0-9._-]*$/;
 const LABEL = /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$/;
-const ARCH = /^[a-z0-9_]{1,16}$/;
+const ARCH = /^[a-z0-9_]+$/;
 const HOST = /^(\*\.)?[a-z0-9]([a-z0-9-]{0,62})(\.[a-z0-9]([a-z0-9-]{0,62})){0,9}$/;
-const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
-const PACKAGE = /^[A-Za-z0-9@][A-Za-z0-9@._/=<>~^-]{0,127}$/;
-const IMAGE = /^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$/;
+const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+const PACKAGE = /^[A-Za-z0-9@][A-Za-z0-9@._/=<>~^-]*$/;
+const IMAGE = /^[a-z0-9][A-Za-z0-9._/:@-]*$/;
 
 const MIB = 1024 * 1024;
 
@@ -85,6 +90,12 @@ const DRIVERS_OF: Readonly<Record<string, readonly DriverName[]>> = {
 const IMAGE_DRIVERS: ReadonlySet<DriverName> = new Set(["docker", "kubernetes"]);
 
 const name = () => z.string().regex(ENVIRONMENT_NAME);
+/** A text of a shape that is told in words: a model pays for each character of a pattern. */
+const shaped = (max: number, pattern: RegExp, must: string) =>
+  z
+    .string()
+    .max(max)
+    .refine((text) => pattern.test(text), must);
 const whole = ([min, max]: readonly [number, number]) => z.int().min(min).max(max);
 const path = () =>
   z
@@ -100,13 +111,17 @@ type LimitShape = { [Name in LimitName]: z.ZodExactOptional<z.ZodInt> };
 const networkSchema = () =>
   z.strictObject({
     mode: z.enum(["none", "hosts", "all"]),
-    hosts: z.array(z.string().regex(HOST)).min(1).max(HOSTS_MAX).exactOptional(),
+    hosts: z
+      .array(shaped(HOST_CHARS_MAX, HOST, "must be a host name in lower case, or one that begins with *."))
+      .min(1)
+      .max(HOSTS_MAX)
+      .exactOptional(),
   });
 
 /** The fields of a manifest, for the operator's file and for `create_environment` alike; made anew at each call. */
 export const manifestFields = () => ({
   name: name(),
-  runtime: z.string().regex(RUNTIME_NAME),
+  runtime: shaped(RUNTIME_CHARS_MAX, RUNTIME_NAME, "must be a name in lower case such as python"),
   description: z.string().min(1).max(DESCRIPTION_CHARS_MAX).exactOptional(),
   drivers: z.array(z.enum(DRIVERS)).min(1).max(DRIVERS.length).exactOptional(),
   limits: limitsSchema().exactOptional(),
@@ -115,16 +130,21 @@ export const manifestFields = () => ({
     .array(z.strictObject({ from: path(), to: path(), readOnly: z.boolean().exactOptional() }))
     .max(MOUNTS_MAX)
     .exactOptional(),
-  packages: z.array(z.string().regex(PACKAGE)).max(PACKAGES_MAX).exactOptional(),
-  env: z.record(z.string().regex(ENV_NAME), z.string().max(ENV_VALUE_CHARS_MAX)).exactOptional(),
+  packages: z
+    .array(shaped(PACKAGE_CHARS_MAX, PACKAGE, "must be the name of a package, and may name its version"))
+    .max(PACKAGES_MAX)
+    .exactOptional(),
+  env: z
+    .record(shaped(ENV_NAME_CHARS_MAX, ENV_NAME, "must be the name of a variable"), z.string().max(ENV_VALUE_CHARS_MAX))
+    .exactOptional(),
   session: z.enum(["none", "files", "state"]).exactOptional(),
   requires: z
     .strictObject({
-      arch: z.string().regex(ARCH).exactOptional(),
+      arch: shaped(ARCH_CHARS_MAX, ARCH, "must be an architecture such as x64 or arm64").exactOptional(),
       labels: z.array(z.string().regex(LABEL)).max(LABELS_MAX).exactOptional(),
     })
     .exactOptional(),
-  image: z.string().max(IMAGE_CHARS_MAX).regex(IMAGE).exactOptional(),
+  image: shaped(IMAGE_CHARS_MAX, IMAGE, "must be the name of an image").exactOptional(),
 });
 export type ManifestInput = z.output<z.ZodObject<ReturnType<typeof manifestFields>>>;
 
