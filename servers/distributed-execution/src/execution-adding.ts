@@ -54,6 +54,7 @@ import {
   STDIN_BYTES_MAX,
 } from "./execution-record.ts";
 import { checkPaths, cleanPath } from "./file-path.ts";
+import { checkMcpTask, MCP_RUNTIME } from "./mcp/mcp-code.ts";
 import { SESSION_OPEN_TASKS_MAX, usableSession } from "./session-layer.ts";
 
 /** Longest text that stands in the input's own row, in UTF-16 units. */
@@ -234,6 +235,7 @@ function recordFor(executions: ExecutionTransaction, one: PreparedExecution, cal
   const { given, membership, input } = one;
   const environment = executions.context.environments.find(tx, given.environment);
   if (!environment) throw noSuchEnvironment(given.environment);
+  if (environment.runtime === MCP_RUNTIME) checkMcpTask(given, executions.context.mcp);
   const session = given.sessionId === undefined ? undefined : sessionFor(executions, given.sessionId, caller, environment);
   const queueMs = given.queueTimeout ?? QUEUE_MS_DEFAULT;
   const waitsFor = membership?.waitsFor ?? [];

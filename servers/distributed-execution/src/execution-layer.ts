@@ -31,6 +31,7 @@ import { type Entry, ordered, prefixRange, SCAN_LIMIT_MAX, segment, type Transac
 import type { EnvironmentBook } from "./environments.ts";
 import { executionQueues, queueName, queueOf, rankOf } from "./execution-queue.ts";
 import { type ExecutionRecord, hasEnded } from "./execution-record.ts";
+import type { McpConfig } from "./mcp/mcp-config.ts";
 import type { SessionEnd } from "./session-layer.ts";
 
 export const prefixes = {
@@ -99,6 +100,8 @@ export type GroupRecord = {
 /** What a process brings to every transaction on executions. */
 export interface ExecutionContext {
   readonly environments: EnvironmentBook;
+  /** What this process's operator lets tasks ask of other MCP servers; where it says nothing, any such task may be handed over. */
+  readonly mcp?: McpConfig | undefined;
   /** Ends a session and, by `endMembers`, what is open of its tasks; nothing when it is over. */
   endSession(executions: ExecutionTransaction, sessionId: string, because: SessionEnd): void;
 }

@@ -9,6 +9,7 @@ import { executionJobs } from "./execution-jobs.ts";
 import type { ExecutionContext } from "./execution-layer.ts";
 import { ExecutionWork } from "./execution-work.ts";
 import { Executions } from "./executions.ts";
+import { mcpConfigOf } from "./mcp/mcp-config.ts";
 import { NO_OPERATOR_FILE, type OperatorFile, readOperatorFile } from "./operator-file.ts";
 import { endSession } from "./session-ending.ts";
 import { Sessions } from "./sessions.ts";
@@ -92,7 +93,7 @@ type Ground = ReturnType<typeof openGround>;
 function openGround({ store, config, clock, random, log }: Host) {
   const operator = operatorOf(config);
   const environments = new Environments({ clock, operator });
-  const context: ExecutionContext = { environments, endSession };
+  const context: ExecutionContext = { environments, endSession, mcp: mcpConfigOf(operator) };
   const sequence = new SequenceSource(random);
   const onError = (error: unknown, message: string) => log.warn({ err: error }, message);
   const keeper = new LeaseKeeper({

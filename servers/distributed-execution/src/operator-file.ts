@@ -35,6 +35,8 @@ export type OperatorFile = {
   /** As they stand in the file: what reads them (mcp/) checks them. */
   readonly mcpServers?: Json;
   readonly profiles?: Json;
+  /** Where a runner of a profile finds the suite's other servers. */
+  readonly runner?: { readonly tasks?: Json; readonly agents?: Json };
 };
 
 /** What holds where there is no file. */
@@ -82,10 +84,13 @@ export function parseOperatorFile(json: unknown): OperatorFile {
       .exactOptional(),
     mcpServers: z.custom<Json>(() => true).exactOptional(),
     profiles: z.custom<Json>(() => true).exactOptional(),
+    runner: z
+      .strictObject({ tasks: z.custom<Json>(() => true).exactOptional(), agents: z.custom<Json>(() => true).exactOptional() })
+      .exactOptional(),
   });
   const parsed = schema.safeParse(json, { jitless: true });
   if (!parsed.success) throw mistake(problemsOf(parsed.error));
-  const { ceiling = {}, environments = [], worker = {}, mcpServers, profiles } = parsed.data;
+  const { ceiling = {}, environments = [], worker = {}, mcpServers, profiles, runner } = parsed.data;
   const manifests = environments.map((one, index) => at(`environments[${index}]`, () => wholeManifest(one)));
   const seen = new Set(BUILTIN_ENVIRONMENTS.map(({ name }) => name));
   for (const [index, { name }] of manifests.entries()) {
@@ -98,6 +103,7 @@ export function parseOperatorFile(json: unknown): OperatorFile {
     worker: { ...worker, ...(worker.labels ? { labels: [...new Set(worker.labels)].sort() } : {}) },
     ...(mcpServers === undefined ? {} : { mcpServers }),
     ...(profiles === undefined ? {} : { profiles }),
+    ...(runner === undefined ? {} : { runner }),
   };
 }
 

@@ -16,6 +16,8 @@ export interface Leash {
   readonly stdio: StdioOptions;
   /** Own process group. */
   readonly detached: boolean;
+  /** How long a server may take to end by itself, in ms; a moment when absent. */
+  readonly graceMs?: number;
 }
 
 /** Longest that the trial of bubblewrap may take, in ms. */

@@ -4,6 +4,8 @@ import * as z from "zod";
 import { type McpConfig, mayCall, missingFor, NAME, type Operation, TOOL } from "./mcp-config.ts";
 import { missingValue, type Scope } from "./template.ts";
 
+/** The runtime of environments whose code is a call. */
+export const MCP_RUNTIME = "mcp";
 /** Largest code of this kind, in characters. */
 export const MCP_CODE_CHARS_MAX = 512 * 1024;
 
@@ -31,6 +33,26 @@ export function checkMcpCode(code: string, config?: McpConfig): McpCode {
   const read = parseCode(code);
   if (config) operationOf(read, config);
   return read;
+}
+
+/** What a task brings besides its code. */
+interface Besides {
+  readonly args?: readonly unknown[] | undefined;
+  readonly stdin?: string | undefined;
+  readonly files?: readonly unknown[] | undefined;
+}
+
+/**
+ * A whole task for an environment whose runtime is `mcp`.
+ * @throws SwarmError as checkMcpCode does; invalid_argument when it has more than code
+ */
+export function checkMcpTask({ code, args = [], stdin = "", files = [] }: { code: string } & Besides, config?: McpConfig): void {
+  if (args.length > 0 || stdin !== "" || files.length > 0) {
+    throw new SwarmError("invalid_argument", "A task for the environment mcp has code alone: no files, args or stdin.", {
+      hint: "Say it all in the arguments of the call.",
+    });
+  }
+  checkMcpCode(code, config);
 }
 
 function parseCode(code: string): McpCode {

@@ -157,6 +157,11 @@ export function parseMcpConfig(file: { readonly mcpServers?: Json; readonly prof
   return { servers: byName, profiles: new Map(profiles) };
 }
 
+/** The same of a file that may say nothing of it: undefined then, and a process with such a file knows no better than one without. */
+export function mcpConfigOf(file: { readonly mcpServers?: Json; readonly profiles?: Json }): McpConfig | undefined {
+  return file.mcpServers === undefined && file.profiles === undefined ? undefined : parseMcpConfig(file);
+}
+
 function named(value: Json | undefined, place: string, max: number): (readonly [string, Json])[] {
   if (value === undefined) return [];
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw mistake([`"${place}": not an object`]);

@@ -10,8 +10,9 @@ import type { Leash } from "./leash.ts";
 import { checkMcpCode, operationOf } from "./mcp-code.ts";
 import { type McpConfig, parseMcpConfig } from "./mcp-config.ts";
 import type { CallFailure } from "./mcp-connection.ts";
+import { failureText, type Plan, perform, timeFor } from "./perform.ts";
 import { Output, Stopping, type StopReason } from "./run-bounds.ts";
-import { type OperationOutcome, type ReturnedFile, runOperation } from "./run-operation.ts";
+import type { OperationOutcome, ReturnedFile } from "./run-operation.ts";
 import { ServerPool } from "./server-pool.ts";
 
 /** Largest value of an outcome, in bytes of JSON. */
@@ -109,43 +110,15 @@ export class McpDriver implements Driver {
     }
     try {
       const plan = planned(task.code, config);
-      const servers = plan.operation.steps.map((step) => step.server);
-      const callMs = Math.min(task.limits.wallMs, ...servers.map((name) => config.servers.get(name)?.callMs ?? 0));
-      using stopping = new Stopping(hooks.signal, callMs, this.#clock);
+      using stopping = new Stopping(hooks.signal, timeFor(plan.operation, config, task.limits.wallMs), this.#clock);
       output.onFull = () => stopping.stop("output");
-      const outcome = await this.#perform(plan, servers, stopping, (message) => output.line("stdout", message));
+      const outcome = await perform(plan, this.#pool, stopping, (message) => output.line("stdout", message));
       if (stopping.because !== undefined) return done(ENDINGS[stopping.because]);
       if (outcome === undefined) return done(ENDINGS.killed);
       return finished(outcome, task.limits, output, done);
     } catch (error) {
       if (error instanceof SwarmError && error.code === "invalid_argument") return refused(error.message);
       throw error;
-    }
-  }
-
-  /** Undefined when it was stopped. The servers are dead or kept when it settles. */
-  async #perform(
-    { operation, scope }: ReturnType<typeof operationOf>,
-    servers: readonly string[],
-    stopping: Stopping,
-    onProgress: (message: string) => void,
-  ): Promise<OperationOutcome | undefined> {
-    const { signal } = stopping;
-    const pool = this.#pool;
-    let taken: Awaited<ReturnType<ServerPool["take"]>>;
-    try {
-      taken = await pool.take(servers, signal);
-    } catch (error) {
-      if (stopping.because !== undefined) return undefined;
-      throw error;
-    }
-    let answered = false;
-    try {
-      const outcome = await runOperation(operation, scope, taken, { signal, onProgress });
-      answered = !("failure" in outcome);
-      return outcome;
-    } finally {
-      await pool.giveBack(taken, { keep: answered && stopping.because === undefined });
     }
   }
 
@@ -175,7 +148,7 @@ const ENDS: Readonly<Record<Leash["kind"], string>> = {
  * What this worker may do for the code.
  * @throws SwarmError invalid_argument, unavailable: another worker's operator may permit what this one's does not
  */
-function planned(code: string, config: McpConfig): ReturnType<typeof operationOf> {
+function planned(code: string, config: McpConfig): Plan {
   const read = checkMcpCode(code);
   try {
     return operationOf(read, config);
@@ -196,9 +169,8 @@ function finished(outcome: OperationOutcome, limits: Limits, output: Output, don
     return done({ kind: "exit", code: EXIT.failed });
   }
   if ("failure" in outcome) {
-    const { ending, text } = failed(outcome.failure, outcome.server);
-    output.say(text);
-    return done(ending);
+    output.say(failureText(outcome.failure, outcome.server));
+    return done(FAILURE_ENDINGS[outcome.failure.kind]);
   }
   const text = JSON.stringify(outcome.value);
   const bytes = Buffer.byteLength(text);
@@ -208,27 +180,13 @@ function finished(outcome: OperationOutcome, limits: Limits, output: Output, don
   return done({ kind: "exit", code: EXIT.done }, { files, cut, ...(large ? {} : { value: outcome.value }) });
 }
 
-function failed(failure: CallFailure, server: string): { ending: Ending; text: string } {
-  const exit = (code: number): Ending => ({ kind: "exit", code });
-  switch (failure.kind) {
-    case "refused":
-      return { ending: exit(EXIT.refused), text: `The MCP server ${server} refused the call. ${failure.text}` };
-    case "asked":
-      return {
-        ending: exit(EXIT.refused),
-        text: `The MCP server ${server} asked for a person's or a model's answer, which it gets from nobody here.`,
-      };
-    case "gone":
-      return {
-        ending: exit(EXIT.gone),
-        text: `The MCP server ${server} ended before it answered; whether it did something is not known.`,
-      };
-    case "said_too_much":
-      return { ending: ENDINGS.output, text: `The MCP server ${server} said more than a task may have it say.` };
-    case "aborted":
-      return { ending: ENDINGS.killed, text: "" };
-  }
-}
+const FAILURE_ENDINGS: Readonly<Record<CallFailure["kind"], Ending>> = {
+  refused: { kind: "exit", code: EXIT.refused },
+  asked: { kind: "exit", code: EXIT.refused },
+  gone: { kind: "exit", code: EXIT.gone },
+  said_too_much: ENDINGS.output,
+  aborted: ENDINGS.killed,
+};
 
 /** Most files of which it is said that they were left. */
 const LEFT_NAMED_MAX = 20;

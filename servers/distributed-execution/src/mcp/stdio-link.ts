@@ -14,7 +14,7 @@ export const RECEIVED_BYTES_MAX = 16 * 1024 * 1024;
 export const NOISE_LINES_MAX = 1_000;
 /** What is kept of its diagnostics, in bytes: the last of them. */
 const DIAGNOSTICS_BYTES = 4_096;
-/** How long it may take to end by itself when its input ends, in ms. */
+/** How long it may take to end by itself when its input ends, in ms, where its leash does not say otherwise. */
 const GRACE_MS = 500;
 
 const NEWLINE = 10;
@@ -164,13 +164,13 @@ export class StdioLink implements Transport {
     });
   }
 
-  /** Resolves when all its processes are dead. It may end by itself for `GRACE_MS`. */
+  /** Resolves when all its processes are dead. It may end by itself for a while. */
   async close(): Promise<void> {
     const child = this.#child;
     this.#ended("closed");
     if (!child) return;
     child.stdin?.end();
-    const late = this.#clock.timer(GRACE_MS, () => this.#kill());
+    const late = this.#clock.timer(this.#leash.graceMs ?? GRACE_MS, () => this.#kill());
     await Promise.race([this.#gone, exited(child)]);
     late[Symbol.dispose]();
     this.#kill(); // what it left behind
