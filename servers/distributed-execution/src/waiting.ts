@@ -22,7 +22,7 @@ export function whyWaiting(
   const fitting = workers.filter((worker) => unmet(requires, worker) === undefined);
   if (fitting.length === 0) {
     const [reason] = workers.flatMap((worker) => unmet(requires, worker) ?? []);
-    return `None of the ${workers.length} workers has what it requires: ${reason}.`;
+    return `No worker has what it requires: ${reason}.`;
   }
   const offers = fitting.flatMap(({ offers }) => offers.filter((offer) => offer.environment === environment));
   if (offers.some((offer) => offer.available && offer.version === environmentVersion)) return undefined;

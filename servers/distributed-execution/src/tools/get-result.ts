@@ -1,6 +1,7 @@
 import { SwarmError } from "@mcp-swarm/core";
 import { cut, fields, READS, shrinkToFit } from "@mcp-swarm/server";
 import * as z from "zod";
+import { hasEnded } from "../execution-record.ts";
 import { defineTool } from "./define.ts";
 import { mintedId } from "./schemas.ts";
 import { answerAbout, stillWaiting, taskAnswer, UNTRUSTED_IN_ANSWER } from "./task-answer.ts";
@@ -38,7 +39,12 @@ export const getResult = defineTool({
     const record = await domain.executions.get(call, { taskId }, waiting);
     if (offset === undefined) return await answerAbout(domain, record, context);
     const value = record.result?.value;
-    const text = value === undefined ? "" : JSON.stringify(value);
+    if (value === undefined) {
+      throw new SwarmError("failed_precondition", `Task ${taskId} has no value.`, {
+        hint: hasEnded(record.status) ? "What it wrote is in get_output." : "Wait for its end with get_result and waitMs.",
+      });
+    }
+    const text = JSON.stringify(value);
     if (offset > text.length) {
       throw new SwarmError("invalid_argument", `The value of task ${taskId} has ${text.length} characters of JSON.`, {
         hint: "Use a valueOffset within it.",
