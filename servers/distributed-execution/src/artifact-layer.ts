@@ -18,6 +18,7 @@ import { ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/stor
 export const CHUNK_BYTES = 512 * 1024;
 /** Largest artifact, in bytes. */
 export const ARTIFACT_BYTES_MAX = 64 * 1024 * 1024;
+export const CHUNKS_MAX = ARTIFACT_BYTES_MAX / CHUNK_BYTES;
 /** How long rows that were written ahead wait for the commit that refers to them, in ms. */
 export const PENDING_MS = 3_600_000;
 
@@ -109,8 +110,10 @@ export function addArtifact(
   { agentId, executionId, ahead }: { agentId: string; executionId: string; ahead?: number | undefined },
 ): void {
   const { parts: _, ...rest } = artifact;
-  if (ahead === undefined) putChunks(tx, artifact);
-  else pendingArtifacts.remove(tx, ahead, artifact.id);
+  // what was written ahead too long ago may be forgotten by now
+  const isThere = ahead !== undefined && tx.get(pendingArtifacts.key(ahead, artifact.id)) !== undefined;
+  if (isThere) pendingArtifacts.remove(tx, ahead, artifact.id);
+  else putChunks(tx, artifact);
   const record: Artifact = { ...rest, agentId, executionId, createdAt: tx.now };
   tx.put(artifactKey(artifact.id), record);
   refer(tx, artifact.id, executionId);

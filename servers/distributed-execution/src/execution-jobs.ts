@@ -1,7 +1,7 @@
 /** What happens to executions by itself, in the background of every process; whichever comes first does it. */
 import { type DueEntry, dueJob, type MaintenanceJob, passJob } from "@mcp-swarm/coordination";
 import { prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
-import { chunkKey, pendingArtifacts } from "./artifact-layer.ts";
+import { CHUNKS_MAX, chunkKey, pendingArtifacts } from "./artifact-layer.ts";
 import { endNow, inExecutions } from "./execution-groups.ts";
 import { deadlines, type ExecutionContext, type ExecutionTransaction, idOf, later, leases, prefixes } from "./execution-layer.ts";
 import { loseRun } from "./execution-lifecycle.ts";
@@ -74,9 +74,8 @@ function waitedTooLong(executions: ExecutionTransaction, { id }: DueEntry): void
 }
 
 /** The process that wrote its rows ended before it wrote what they belong to. */
-function forgetPending(tx: Transaction, { id, key }: DueEntry): void {
-  const { chunks } = (tx.get(key)?.value ?? { chunks: 0 }) as { chunks: number };
-  for (let at = 0; at < chunks; at++) tx.delete(chunkKey(id, at));
+function forgetPending(tx: Transaction, { id }: DueEntry): void {
+  for (let at = 0; at < CHUNKS_MAX; at++) tx.delete(chunkKey(id, at));
 }
 
 function isEmpty(tx: Transaction, queue: ExecutionQueue): boolean {

@@ -477,7 +477,7 @@ export class ExecutionWork implements WorkSource {
         inExecutions(tx, context, (executions) => {
           const until = begunAt || tx.now + PENDING_MS;
           if (!heldRun(executions, held.holding)) return until; // nobody will refer to it
-          pendingArtifacts.put(tx, until, artifact.id, { chunks: artifact.chunks });
+          pendingArtifacts.put(tx, until, artifact.id);
           putChunks(tx, artifact, at, Math.min(artifact.chunks, at + CHUNKS_AHEAD));
           return until;
         }),

@@ -32,6 +32,11 @@ const NAMESPACES = [
   "artifact-pending",
 ];
 
+/** Keys alone, which a failed comparison can print. */
+export async function everyKey(store: Store, namespace: string): Promise<string[]> {
+  return (await everyRow(store, namespace)).map(({ key }) => key);
+}
+
 export async function everyRow(store: Store, namespace: string): Promise<{ key: string; value: unknown }[]> {
   const rows: { key: string; value: unknown }[] = [];
   for (;;) {

@@ -20,8 +20,16 @@ const NEVER = new AbortController().signal;
 export const OFFERED = ["javascript", "typescript", "python", "bash", "node", "python3"];
 
 /** One process on a store. */
-export function hostOn(store: Store, name: string, { clock, seed = 1 }: { clock: Clock; seed?: number }) {
+export function hostOn(store: Store, name: string, { clock: time, seed = 1 }: { clock: Clock; seed?: number }) {
   const random = seededRandom(seed);
+  let dead = false;
+  const clock: Clock = {
+    now: () => time.now(),
+    timer: (delayMs, fire) =>
+      time.timer(delayMs, () => {
+        if (!dead) fire();
+      }),
+  };
   const errors: unknown[] = [];
   const context: ExecutionContext = { environments: new Environments({ clock }), endSession };
   const sequence = new SequenceSource(random);
@@ -44,6 +52,10 @@ export function hostOn(store: Store, name: string, { clock, seed = 1 }: { clock:
   });
   return {
     name,
+    /** From now on nothing happens by itself in this process: it renews nothing. */
+    die() {
+      dead = true;
+    },
     store,
     context,
     executions,
@@ -85,8 +97,13 @@ export async function maintain(jobs: readonly MaintenanceJob[]): Promise<void> {
   }
 }
 
-export function queueSwarm(): { clock: ManualClock; store: MemoryStore; host: (name: string, seed?: number) => QueueHost } {
+export function queueSwarm(): { clock: ManualClock; store: MemoryStore; host: (name: string) => QueueHost } {
   const clock = manualClock();
   const store = new MemoryStore({ clock });
-  return { clock, store, host: (name, seed = name.length) => hostOn(store, name, { clock, seed }) };
+  let seed = 0;
+  const host = (name: string) => {
+    seed += 1; // processes that drew the same ids would write over one another
+    return hostOn(store, name, { clock, seed });
+  };
+  return { clock, store, host };
 }
