@@ -6,7 +6,7 @@ import type { Environment, Offer } from "../environment.ts";
 import type { ExecutionRecord, Failure, OutputText } from "../execution-record.ts";
 import { type Capabilities, type Enforcement, LIMIT_NAMES, type LimitName, type Limits } from "../sandbox/driver.ts";
 import type { WorkerRow } from "../worker/worker-row.ts";
-import type { environment, offer, result as resultSchema, task, worker } from "./schemas.ts";
+import type * as schemas from "./schemas.ts";
 
 /** At the scale of an answer that is not too long; an answer begins at four times as much. */
 const STREAM_CHARS = 2_000;
@@ -25,7 +25,7 @@ export const UNTRUSTED_IN_RESULT = [
 type Output<S extends () => z.ZodType> = z.input<ReturnType<S>>;
 
 /** `waits`: why nobody has taken it yet, where that is known. */
-export function taskView(record: ExecutionRecord, waits?: string): Output<typeof task> {
+export function taskView(record: ExecutionRecord, waits?: string): Output<typeof schemas.task> {
   const { id, status, environment, agentId, priority, attempt, maxAttempts, createdAt, requires, worker, failure } = record;
   const { startedAt, endedAt, queueDeadlineAt, cancelRequestedAt, sessionId, batchId } = record;
   const asked = requires.arch !== undefined || requires.labels !== undefined;
@@ -37,7 +37,7 @@ export function taskView(record: ExecutionRecord, waits?: string): Output<typeof
       waits,
       requires: asked ? { ...requires, ...(requires.labels ? { labels: [...requires.labels] } : {}) } : undefined,
     }),
-  } as Output<typeof task>;
+  } as Output<typeof schemas.task>;
 }
 
 const WHY_FAILED: Readonly<Record<Failure, string>> = {
@@ -59,7 +59,7 @@ export function resultView(
   limits: Limits | undefined,
   shown: ReadonlySet<string>,
   scale: number,
-): Output<typeof resultSchema> | undefined {
+): Output<typeof schemas.result> | undefined {
   const { result } = record;
   if (!result) return undefined;
   const { ending, usage, files, cut: lost } = result;
@@ -87,7 +87,7 @@ export function artifactUri(artifactId: string): string {
   return `artifact://${artifactId}`;
 }
 
-function valueView(value: Json | undefined, bytes: number | undefined, scale: number): Partial<Output<typeof resultSchema>> {
+function valueView(value: Json | undefined, bytes: number | undefined, scale: number): Partial<Output<typeof schemas.result>> {
   if (value === undefined) return bytes === undefined ? {} : { valueCutChars: bytes };
   const text = JSON.stringify(value);
   const { text: beginning, cutChars } = cut(text, Math.ceil(VALUE_CHARS * scale));
@@ -154,7 +154,7 @@ export function inWords({ result, runMs, status }: ExecutionRecord, limits: Limi
   }
 }
 
-export function environmentView(environment: Environment): Output<typeof environment> {
+export function environmentView(environment: Environment): Output<typeof schemas.environment> {
   const { name, description, origin, version, runtime, drivers, limits, network, session, createdBy, createdAt } = environment;
   const { mounts, packages, env, options, requires } = environment;
   const some = <T>(list: readonly T[]): T[] | undefined => (list.length === 0 ? undefined : [...list]);
@@ -170,7 +170,7 @@ export function environmentView(environment: Environment): Output<typeof environ
       requires: requires.arch === undefined && requires.labels === undefined ? undefined : requires,
       ...{ createdBy, createdAt },
     }),
-  } as Output<typeof environment>;
+  } as Output<typeof schemas.environment>;
 }
 
 /** Where an environment runs: workers that have it first. What the drivers isolate is told when `details` are asked for. */
@@ -178,7 +178,7 @@ export function offersView(
   { name }: Pick<Environment, "name">,
   workers: readonly WorkerRow[],
   { details, scale }: { details: boolean; scale: number },
-): { workers: Output<typeof offer>[]; workersLeftOut?: number } {
+): { workers: Output<typeof schemas.offer>[]; workersLeftOut?: number } {
   const found = workers
     .flatMap((row) => row.offers.filter((one) => one.environment === name).map((one) => ({ row, one })))
     .sort((a, b) => Number(b.one.available) - Number(a.one.available));
@@ -189,7 +189,7 @@ export function offersView(
   };
 }
 
-function offerView(row: WorkerRow, one: Offer, details: boolean, scale: number): Output<typeof offer> {
+function offerView(row: WorkerRow, one: Offer, details: boolean, scale: number): Output<typeof schemas.offer> {
   const where = { workerId: row.id, host: row.host, available: one.available };
   if (!one.available) return { ...where, reason: cut(one.reason, Math.ceil(REASON_CHARS * scale)).text };
   const probe = row.drivers[one.driver];
@@ -208,7 +208,7 @@ function enforcementView({ limits }: Capabilities): { enforced: LimitName[]; wat
   return { enforced: held("enforced"), watched: held("watched"), none: held("none") };
 }
 
-export function workerView(row: WorkerRow, scale: number): Output<typeof worker> {
+export function workerView(row: WorkerRow, scale: number): Output<typeof schemas.worker> {
   const { id, name, kind, host, platform, arch, labels, slots, running, startedAt, seenAt, offers } = row;
   const unavailable = offers.flatMap((one) => (one.available ? [] : [{ environment: one.environment, reason: one.reason }]));
   const told = unavailable.slice(0, Math.ceil(UNAVAILABLE * scale));
