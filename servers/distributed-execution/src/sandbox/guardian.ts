@@ -20,7 +20,7 @@ while IFS= read -r line; do
     -*) case $live in *" $pid "*) live="\${live%%" $pid "*} \${live#*" $pid "}" ;; esac ;;
   esac
 done
-for pid in $live; do kill -KILL -- "-$pid"; done 2>/dev/null
+for pid in $live; do kill -s KILL -- "-$pid"; done 2>/dev/null
 exit 0
 `;
 
