@@ -17,6 +17,7 @@ import type { ToolCall } from "./proofs/proof.ts";
 const READS: Record<string, string> = {
   "agent-comm": "list_agents",
   consensus: "list_active_votes",
+  "distributed-execution": "list_tasks",
   security: "whoami",
   "shared-state": "list_state",
   "task-coordination": "get_all_tasks",
@@ -39,6 +40,10 @@ const FILLS: Record<string, { write: (n: number) => ToolCall; read: (n: number) 
   consensus: {
     write: (n) => ["initiate_vote", { proposal: LONG.slice(0, 8_000), participants: [`filler/c${n}`], timeout: 3_600_000 }],
     read: (n) => ["list_active_votes", { agentId: `c${n}`, mine: true }],
+  },
+  "distributed-execution": {
+    write: (n) => ["create_environment", { name: `t${n}`, runtime: "bash", env: { NOTE: LONG.slice(0, 4_000), [`T${n}`]: "" } }],
+    read: (n) => ["list_environments", { name: `t${n}` }],
   },
   "shared-state": {
     write: (n) => ["set_state", { key: `t${n}`, value: LONG }],

@@ -17,8 +17,8 @@ const DEFINITION_CHARS_MAX = 1_900;
 const TOOLS_MAX = 27;
 
 const VERBS = new Set(
-  `acknowledge acquire add assign authenticate authorize broadcast cancel cast check claim create decrypt delete elect encrypt estimate execute get initiate list mark patch
-   pause put quarantine redeliver register release renew request reserve reset resign restore resume reveal revoke rotate save search send set submit subscribe
+  `acknowledge acquire add assign authenticate authorize broadcast cancel cast check claim create decrypt delete elect encrypt end estimate execute get initiate list mark patch
+   pause put quarantine redeliver register release renew request reserve reset resign restore resume reveal revoke rotate save search send set start submit subscribe
    delegate recuse seal verify transact unregister unsubscribe update validate wait whoami`.split(/\s+/),
 );
 

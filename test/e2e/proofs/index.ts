@@ -1,5 +1,6 @@
 import { agentComm } from "./agent-comm.ts";
 import { consensus } from "./consensus.ts";
+import { distributedExecution } from "./distributed-execution.ts";
 import type { ServerProof } from "./proof.ts";
 import { security } from "./security.ts";
 import { sharedState } from "./shared-state.ts";
@@ -10,6 +11,7 @@ export { Recall, type WriteProof } from "./proof.ts";
 const PROOFS: Readonly<Record<string, ServerProof>> = {
   "agent-comm": agentComm,
   consensus,
+  "distributed-execution": distributedExecution,
   security,
   "shared-state": sharedState,
   "task-coordination": taskCoordination,

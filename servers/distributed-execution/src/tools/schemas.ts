@@ -17,13 +17,20 @@ import { LIMIT_NAMES, type LimitName } from "../sandbox/driver.ts";
 
 const { shared } = fields;
 
+const MINTED = /^[a-z0-9][a-z0-9-]*$/;
 /** Longest place in an output, in characters. */
 const POSITION_MAX = 24;
 
 // ── what callers say ──
 
-/** An id that this server minted. */
-export const mintedId = shared(() => z.string().min(1).max(ID_MAX));
+/** An id that this server minted; errors repeat it, so it is plain. */
+export const mintedId = shared(() =>
+  z
+    .string()
+    .min(1)
+    .max(ID_MAX)
+    .refine((text) => MINTED.test(text), "must be an id that this server gave"),
+);
 export const environmentName = shared(() => z.string().regex(ENVIRONMENT_NAME));
 export const code = shared(() => z.string().min(1).max(CODE_BYTES_MAX));
 export const args = shared(() => z.array(z.string().max(ARG_MAX)).max(ARGS_MAX));
