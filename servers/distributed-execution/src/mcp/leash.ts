@@ -4,7 +4,7 @@
  * group of its own, which a shell kills as soon as the worker lets go of a pipe; a process that leaves the group gets away there.
  */
 import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
 export type LeashKind = "namespace" | "group" | "process";
@@ -57,15 +57,72 @@ export function groupLeash(): Leash {
   };
 }
 
-/** Ends all that the leash holds, at once. */
-export function killLeashed(child: ChildProcess, { kind }: Leash): void {
-  if (child.pid === undefined) return;
-  if (kind !== "group") return void child.kill("SIGKILL"); // a namespace ends with its first process
-  try {
-    process.kill(-child.pid, "SIGKILL");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error; // nobody is left
+/** One server on its leash. */
+export class Leashed {
+  readonly #child: ChildProcess;
+  readonly #leash: Leash;
+  /** The first process of the namespace. It is the last of them to be gone: the kernel sees to that. */
+  #head: number | undefined;
+
+  constructor(child: ChildProcess, leash: Leash) {
+    this.#child = child;
+    this.#leash = leash;
   }
+
+  /** Finds out what it will have to end. To be called while it runs. */
+  look(): void {
+    const { pid } = this.#child;
+    if (this.#leash.kind !== "namespace" || pid === undefined || this.#head !== undefined) return;
+    try {
+      const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
+      if (children !== "") this.#head = Number(children.split(" ")[0]);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
+  }
+
+  /** Ends all that it holds, at once. */
+  kill(): void {
+    const { pid } = this.#child;
+    if (pid === undefined) return;
+    this.look();
+    if (this.#head !== undefined) signal(this.#head, "SIGKILL");
+    if (this.#leash.kind === "group") signal(-pid, "SIGKILL");
+    else this.#child.kill("SIGKILL");
+  }
+
+  /** Whether any process that it holds is still there. */
+  remains(): boolean {
+    const { pid } = this.#child;
+    if (this.#head !== undefined) return lives(this.#head);
+    return this.#leash.kind === "group" && pid !== undefined && signal(-pid, 0);
+  }
+}
+
+/** False when there is nobody to be signalled. */
+function signal(pid: number, name: "SIGKILL" | 0): boolean {
+  try {
+    return process.kill(pid, name);
+  } catch (error) {
+    if (isGone(error)) return false;
+    throw error;
+  }
+}
+
+/** One that is dead and that nobody has asked for its exit code does not live. */
+function lives(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
+  } catch (error) {
+    if (isGone(error)) return false;
+    throw error;
+  }
+}
+
+function isGone(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "ESRCH" || code === "ENOENT";
 }
 
 function executable(name: string, path: string): string | undefined {

@@ -193,6 +193,7 @@ export class ProfileRunner {
       if (stopping.because === "time") return failure(`It took longer than ${wallMs} ms.`);
       return outcome ? reportOf(outcome) : failure("It was stopped.");
     } catch (error) {
+      if (working.aborted) return failure("It was stopped.");
       if (!(error instanceof SwarmError) || !tasks.alive) throw error;
       onEvent(`A task could not be done: ${error.message}`, error.cause);
       return failure(`${error.message} ${error.hint ?? ""}`);
@@ -211,7 +212,7 @@ export class ProfileRunner {
       if (working.aborted) return;
       try {
         const answer = await tasks.call("renew_task", { taskId: held.id, fencingToken: held.fencingToken }, working);
-        if (!("refusal" in answer) || answer.refusal.code === "unavailable") continue;
+        if (!("refusal" in answer) || !LOST.has(answer.refusal.code)) continue;
         held.lost = true;
       } catch (error) {
         if (working.aborted) return;
@@ -241,11 +242,18 @@ export class ProfileRunner {
   #pause(forMs: number, signal: AbortSignal): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = this.#options.clock.timer(forMs, resolve);
-    signal.addEventListener("abort", () => resolve(), { once: true });
+    const over = () => resolve();
+    signal.addEventListener("abort", over, { once: true });
     if (signal.aborted) resolve();
-    return promise.finally(() => timer[Symbol.dispose]());
+    return promise.finally(() => {
+      timer[Symbol.dispose]();
+      signal.removeEventListener("abort", over);
+    });
   }
 }
+
+/** Codes that say that the task is another's, or nobody's any more. */
+const LOST: ReadonlySet<string> = new Set(["failed_precondition", "not_found", "permission_denied", "unauthenticated"]);
 
 function isUnavailable(error: unknown): boolean {
   return error instanceof SwarmError && error.code === "unavailable";

@@ -40,7 +40,8 @@ export function resolveServer(
       for (const password of passwordsIn(value)) secrets.add(password);
       return value;
     });
-    if (SECRET_NAMES.test(field)) for (const part of whole.split(" ")) secrets.add(part);
+    // of `Bearer abc` both, and not the word that everybody knows
+    if (SECRET_NAMES.test(field)) for (const secret of [whole, whole.slice(whole.lastIndexOf(" ") + 1)]) secrets.add(secret);
     for (const password of passwordsIn(whole)) secrets.add(password);
     return whole;
   };

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import type { Clock } from "@mcp-swarm/core";
 import { deserializeMessage, type JSONRPCMessage, serializeMessage, type Transport } from "@modelcontextprotocol/client";
-import { killLeashed, type Leash } from "./leash.ts";
+import { type Leash, Leashed } from "./leash.ts";
 import type { StdioServer } from "./mcp-config.ts";
 
 /** Most bytes of one message. */
@@ -37,6 +37,7 @@ export class StdioLink implements Transport {
   #begunBytes = 0;
   #noise = 0;
   #child: ChildProcess | undefined;
+  #leashed: Leashed | undefined;
   #gone: Promise<void> = Promise.resolve();
   #end: LinkEnd | undefined;
   #received = 0;
@@ -76,6 +77,7 @@ export class StdioLink implements Transport {
       windowsHide: true,
     });
     this.#child = child;
+    this.#leashed = new Leashed(child, this.#leash);
     this.pid = child.pid ?? null;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#gone = promise;
@@ -85,6 +87,7 @@ export class StdioLink implements Transport {
     });
     const [input, output, errors, held] = child.stdio;
     for (const stream of [input, output, errors, held]) stream?.on("error", (error) => this.onerror?.(error));
+    output?.once("data", () => this.#leashed?.look());
     output?.on("data", (chunk: Buffer) => this.#hear(chunk));
     // whoever holds it open besides, a server that says no more is of no use
     output?.once("end", () => this.#stop("ended"));
@@ -152,7 +155,7 @@ export class StdioLink implements Transport {
   }
 
   #kill(): void {
-    if (this.#child) killLeashed(this.#child, this.#leash);
+    this.#leashed?.kill();
     for (const stream of this.#child?.stdio ?? []) stream?.destroy();
   }
 
@@ -175,8 +178,19 @@ export class StdioLink implements Transport {
     late[Symbol.dispose]();
     this.#kill(); // what it left behind
     await this.#gone;
+    for (let looked = 0; looked < LOOKS_MAX && this.#leashed?.remains(); looked++) await this.#pause();
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#clock.timer(LOOK_MS, resolve);
+    });
   }
 }
+
+/** How often it is looked whether the last of its processes is gone, and the pause between, in ms; they die within a few of them. */
+const LOOKS_MAX = 400;
+const LOOK_MS = 5;
 
 function exited(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
