@@ -47,6 +47,9 @@ const LIMIT_BOUNDS: Readonly<Record<LimitName, readonly [min: number, max: numbe
   files: [0, 1_000],
 };
 
+/** The largest of them. */
+const LIMIT_MAX = 64 * 1024 * MIB;
+
 /** Of an environment that does not say its own. */
 export const LIMITS_DEFAULT: Limits = {
   wallMs: 600_000,
@@ -96,7 +99,6 @@ const shaped = (max: number, pattern: RegExp, must: string) =>
     .string()
     .max(max)
     .refine((text) => pattern.test(text), must);
-const whole = ([min, max]: readonly [number, number]) => z.int().min(min).max(max);
 const path = () =>
   z
     .string()
@@ -104,9 +106,8 @@ const path = () =>
     .max(PATH_CHARS_MAX)
     .refine(isPlainAbsolute, "must be an absolute path without . or .. in it and without a slash at its end");
 
-const limitsSchema = () =>
-  z.strictObject(Object.fromEntries(LIMIT_NAMES.map((one) => [one, whole(LIMIT_BOUNDS[one]).exactOptional()])) as LimitShape);
-type LimitShape = { [Name in LimitName]: z.ZodExactOptional<z.ZodInt> };
+/** One bound for all in what a model reads; each has its own in `wholeLimits`. */
+const limitsSchema = () => z.partialRecord(z.enum(LIMIT_NAMES), z.int().min(0).max(LIMIT_MAX));
 
 const networkSchema = () =>
   z.strictObject({
@@ -184,7 +185,7 @@ export function wholeManifest(input: ManifestInput): Manifest {
   if (image !== undefined && forImages.length < chosen.length) {
     throw wrong("image", "is for docker and kubernetes alone, and other drivers are named too");
   }
-  const bounds = { ...LIMITS_DEFAULT, ...limits };
+  const bounds = wholeLimits(limits, LIMITS_DEFAULT);
   return {
     name,
     ...(description === undefined ? {} : { description }),
@@ -213,11 +214,22 @@ function sessionOf(drivers: readonly DriverName[]): Manifest["session"] {
   return drivers.every((driver) => driver === "bwrap" || driver === "sandbox-runtime") ? "files" : "none";
 }
 
+/** @throws SwarmError invalid_argument naming the limit that nothing could have */
+function wholeLimits(asked: ManifestInput["limits"], otherwise: Limits): Limits {
+  for (const limit of LIMIT_NAMES) {
+    const [min, max] = LIMIT_BOUNDS[limit];
+    const amount = asked?.[limit] ?? min;
+    if (amount < min || amount > max) throw wrong(`limits.${limit}`, `is out of bounds: it may be ${min} to ${max}`);
+  }
+  const given = Object.entries(asked ?? {}).filter(([, amount]) => amount !== undefined);
+  return { ...otherwise, ...Object.fromEntries(given) };
+}
+
 /** @throws SwarmError invalid_argument */
 export function wholeCeiling(input: CeilingInput): Ceiling {
   const { limits, drivers, network, mounts, images, packages } = input;
   return {
-    limits: { ...CEILING_DEFAULT.limits, ...limits },
+    limits: wholeLimits(limits, CEILING_DEFAULT.limits),
     drivers: drivers ?? CEILING_DEFAULT.drivers,
     network: wholeNetwork(network, "network"),
     mounts: (mounts ?? []).map(({ below, readOnly = true }) => ({ below, readOnly })),

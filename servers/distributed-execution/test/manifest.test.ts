@@ -90,6 +90,15 @@ describe("a manifest", () => {
   });
 });
 
+test("a limit that no environment could have is refused with its bounds", () => {
+  verifies("EXEC-03");
+  expect(refused({ ...SMALL, limits: { memoryMiB: 15 } })).toBe('"limits.memoryMiB" is out of bounds: it may be 16 to 1048576.');
+  for (const limit of LIMIT_NAMES.filter((one) => one !== "files"))
+    expect(refused({ ...SMALL, limits: { [limit]: 0 } })).toContain(limit);
+  expect(refused({ ...SMALL, limits: { files: 1_001 } })).toContain('"limits.files"');
+  expect(schema.safeParse({ ...SMALL, limits: { memory: 64 } }).success).toBe(false);
+});
+
 describe("the ceiling", () => {
   test("without an operator permits what every environment from the start asks for, and neither network, mounts, images nor packages", () => {
     verifies("EXEC-03");
@@ -105,10 +114,11 @@ describe("the ceiling", () => {
 
   test.each(LIMIT_NAMES)("stops %s where it is passed by one, and says what there is to have", (limit) => {
     verifies("EXEC-03");
-    const most = CEILING_DEFAULT.limits[limit];
+    const ceiling = wholeCeiling({ limits: { wallMs: 60_000 } });
+    const most = ceiling.limits[limit];
     const asked = (amount: number) => wholeManifest({ ...SMALL, limits: { cpuMs: 1_000, wallMs: 1_000, [limit]: amount } });
-    expect(beyond(asked(most), CEILING_DEFAULT)).toBeUndefined();
-    expect(beyond(asked(most + 1), CEILING_DEFAULT)).toEqual({
+    expect(beyond(asked(most), ceiling)).toBeUndefined();
+    expect(beyond(asked(most + 1), ceiling)).toEqual({
       field: `limits.${limit}`,
       because: `is ${most + 1}, and the ceiling is ${most}`,
     });

@@ -45,8 +45,8 @@ describe("an operator's file", () => {
   test.each<[unknown, RegExp]>([
     [[], /the whole/],
     [{ ceilings: {} }, /unknown field "ceilings"/],
-    [{ ceiling: { limits: { memoryMiB: 8 } } }, /"ceiling\.limits\.memoryMiB"/],
-    [{ ceiling: { limits: { memory: 8 } } }, /unknown field "ceiling\.limits\.memory"/],
+    [{ ceiling: { limits: { memoryMiB: 8 } } }, /ceiling: "limits\.memoryMiB" is out of bounds: it may be 16 to/],
+    [{ ceiling: { limits: { memory: 8 } } }, /"ceiling\.limits\.memory"/],
     [{ ceiling: { drivers: ["docker", "vm2"] } }, /"ceiling\.drivers\[1\]"/],
     [{ ceiling: { network: { mode: "hosts" } } }, /ceiling: "network\.hosts" is missing/],
     [{ ceiling: { mounts: [{ below: "data" }] } }, /"ceiling\.mounts\[0\]\.below"/],

@@ -16,7 +16,7 @@ const OF_BATCH = { batchId: "%batchId" };
 const WAITING: ToolCall = ["submit_task", { code: "echo @", environment: RUNTIME, ...NOWHERE }];
 
 export const distributedExecution: ServerProof = {
-  varies: ["peakMemoryMiB", "utilisation", "running", "slots"],
+  varies: ["cpuMs", "peakMemoryMiB", "utilisation", "running", "slots"],
   setup: [
     ["submit_task", { code: "echo 1", environment: RUNTIME, ...NOWHERE }],
     ["submit_batch", { tasks: [{ key: "a1", code: "echo 1" }], defaults: { environment: RUNTIME, ...NOWHERE } }],

@@ -48,7 +48,7 @@ export interface WriteProof {
 export interface ServerProof {
   /** Its tools work in a secured swarm alone, of which these are members besides the agents of the tests. */
   members?: readonly string[];
-  /** Members of answers that are other ones on each store: keys, and what is made with them. */
+  /** Members of answers that are other ones on each store: keys, what is made with them, and what is measured. */
   varies?: readonly string[];
   /** So that there is something to change: calls before bad ones, by the agent a1. */
   setup: readonly ToolCall[];

@@ -4,11 +4,7 @@ import { defineTool } from "./define.ts";
 import { environment } from "./schemas.ts";
 import { environmentView } from "./views.ts";
 
-/** The fields of a manifest, made once; a limit that is asked for has the bounds that list_environments shows. */
-const manifest = fields.shared(() => {
-  const { limits, ...rest } = manifestFields();
-  return { ...rest, limits: fields.namedOnly(limits.unwrap()).exactOptional() };
-});
+const manifest = fields.shared(manifestFields);
 
 export const createEnvironment = defineTool({
   name: "create_environment",
