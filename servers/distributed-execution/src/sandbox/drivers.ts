@@ -17,6 +17,7 @@ export type DriverLoaders = Readonly<Partial<Record<DriverName, () => Promise<Op
 /** Where the drivers of this package are. */
 export const LOADERS: DriverLoaders = {
   bwrap: async () => (await import("./bwrap/driver.ts")).openBwrap,
+  pyodide: async () => (await import("./pyodide/driver.ts")).openPyodideDriver,
   mcp: async () => (await import("../mcp/mcp-driver.ts")).openMcpDriver,
 };
 
