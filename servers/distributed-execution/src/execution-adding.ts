@@ -15,7 +15,7 @@ import {
 } from "./artifact-layer.ts";
 import type { Environment } from "./environment.ts";
 import { noSuchEnvironment } from "./environments.ts";
-import { place } from "./execution-groups.ts";
+import { place, settle } from "./execution-groups.ts";
 import {
   type Edge,
   type ExecutionTransaction,
@@ -204,7 +204,7 @@ export function addExecutions(
   const { tx, now } = executions;
   const newQueues = new Set<string>();
   const rows = new Set<string>();
-  return prepared.map((one, at) => {
+  for (const [at, one] of prepared.entries()) {
     const record = recordFor(executions, one, caller, sequenceAt(now, sequence + at.toString(36).padStart(PLACE_DIGITS, "0")));
     const fresh = executionQueues.key(queueOf(record));
     if (!newQueues.has(fresh) && !tx.get(fresh)) {
@@ -224,10 +224,11 @@ export function addExecutions(
     for (const other of record.waitsFor ?? []) {
       tx.put(edgeKey(other, one.id), { id: one.id, after: one.membership?.after ?? "success" } satisfies Edge);
     }
-    if (record.status === "queued") return executions.insert(record);
     const added = executions.insert(record);
-    return added.waitsFor ? added : place(executions, added);
-  });
+    if (added.status === "blocked" && !added.waitsFor) place(executions, added);
+  }
+  settle(executions);
+  return prepared.map(({ id }) => executions.get(id));
 }
 
 function recordFor(executions: ExecutionTransaction, one: PreparedExecution, caller: Caller, seq: string): ExecutionRecord {

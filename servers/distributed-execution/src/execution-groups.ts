@@ -7,6 +7,7 @@ import {
   type Edge,
   type ExecutionContext,
   ExecutionTransaction,
+  edgeKey,
   idOf,
   inputKey,
   prefixes,
@@ -45,15 +46,16 @@ export function settle(executions: ExecutionTransaction): void {
   assert(false, "the consequences of one commit come to an end");
 }
 
-/** It waits for nothing any more: queued, or blocked until its group has a place. */
-export function place(executions: ExecutionTransaction, record: ExecutionRecord): ExecutionRecord {
+/** It waits for nothing any more: queued, or, where a group limits its members, in line for a place, which `settle` gives out. */
+export function place(executions: ExecutionTransaction, record: ExecutionRecord): void {
   const readyAt = record.readyAt ?? executions.now;
   const { groupId } = record;
   const group = groupId === undefined ? undefined : executions.group(groupId);
-  if (group?.limit !== undefined && group.active >= group.limit) {
-    return executions.change(record, { status: "blocked", waitsFor: undefined, readyAt });
+  if (groupId === undefined || group?.limit === undefined) enqueue(executions, { ...record, readyAt });
+  else {
+    executions.change(record, { status: "blocked", waitsFor: undefined, readyAt });
+    executions.putGroup(groupId, group);
   }
-  return enqueue(executions, { ...record, readyAt });
 }
 
 /** @param record as it is stored, but for `readyAt` */
@@ -150,6 +152,7 @@ export function endNow(
   how: { status: "cancelled" | "expired" } | { status: "failed"; failure: Failure },
 ): ExecutionRecord {
   if (record.worker && record.cancelRequestedAt !== undefined) executions.tx.delete(cancelKey(record.worker.workerId, record.id));
+  for (const other of record.waitsFor ?? []) executions.tx.delete(edgeKey(other, record.id));
   return executions.change(record, {
     ...how,
     endedAt: executions.now,

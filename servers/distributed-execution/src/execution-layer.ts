@@ -163,6 +163,11 @@ function isActive(record: ExecutionRecord | undefined): boolean {
   return record?.status === "queued" || record?.status === "running";
 }
 
+/** Whether a worker may take it now. */
+function isReady({ status, dueAt }: ExecutionRecord): boolean {
+  return status === "queued" && dueAt === undefined;
+}
+
 /** Executions within one transaction. Made by `inExecutions`, which settles what follows from what was done. */
 export class ExecutionTransaction {
   readonly tx: Transaction;
@@ -265,7 +270,7 @@ export class ExecutionTransaction {
       const refs = key.startsWith(prefixes.ready) ? { refs: [executionKey(after.id), inputKey(after.id)] } : {};
       this.tx.put(key, { id: after.id, ...refs } satisfies IndexEntry);
     }
-    if (after.status === "queued" && before?.status !== "queued") executionQueues.keep(this.tx, queueOf(after));
+    if (isReady(after) && !(before && isReady(before))) executionQueues.keep(this.tx, queueOf(after));
     this.#countActive(before, after);
     this.tx.put(executionKey(after.id), after);
     this.#known.set(after.id, after);

@@ -1,7 +1,7 @@
 /** Forgetting what ended long ago, with all that belongs to it. */
 
 import { systemClock } from "@mcp-swarm/core";
-import { prefixRange, SCAN_LIMIT_MAX, type Store, type Transaction } from "@mcp-swarm/store";
+import { prefixRange, type Store, type Transaction } from "@mcp-swarm/store";
 import type { Sweeper } from "@mcp-swarm/store/commands";
 import { unrefer } from "./artifact-layer.ts";
 import { readBatch, removeBatch } from "./batch-layer.ts";
@@ -120,7 +120,6 @@ function forget(executions: ExecutionTransaction, record: ExecutionRecord): void
   }
   for (const { artifactId } of result?.files ?? []) unrefer(tx, artifactId, id);
   if (result?.valueBytes !== undefined) tx.delete(valueKey(id));
-  for (const { key } of tx.scan(prefixRange(prefixes.dependents(id), SCAN_LIMIT_MAX))) tx.delete(key);
   executions.remove(record);
   const group = membershipOf(record);
   if (group === undefined || tx.scan(prefixRange(prefixes.members(group), 1)).length > 0) return;

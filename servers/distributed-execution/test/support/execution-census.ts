@@ -81,9 +81,11 @@ export async function executionCensus(store: Store): Promise<{ records: Map<stri
     if (status === "queued") {
       want(`exec-deadline/${number(record.queueDeadlineAt ?? -1)}/${at}`, times);
       const queue = queueName(queueOf(record));
-      want(`exec-queue/${queue}`, times);
       if (record.dueAt !== undefined) want(`exec-later/${number(record.dueAt)}/${at}`, times);
-      else want(`exec-ready/${queue}/${rankOf(record, record.readyAt ?? 0)}/${seq}/${at}`, times);
+      else {
+        want(`exec-queue/${queue}`, times);
+        want(`exec-ready/${queue}/${rankOf(record, record.readyAt ?? 0)}/${seq}/${at}`, times);
+      }
     } else if (status === "running") {
       want(`exec-lease/${number(record.worker?.leaseExpiresAt ?? -1)}/${at}`, times);
       if (record.cancelRequestedAt !== undefined) want(`exec-cancel/${segment(record.worker?.workerId ?? "")}/${at}`, times);
