@@ -34,11 +34,15 @@ const SAID_MAX = 16_384;
  * is left to be waited for by a first process of the machine that may not do so (as in many containers).
  */
 const OUTER = ["unshare", "--pid", "--fork", "--kill-child", "--", "sh", "-c"];
+/** What the shell waits for before it does anything. */
+const GO = Buffer.from("go\n");
 /**
- * Its arguments: the folder with input, then bwrap's command. stdout and stderr become pipes, because what Node gives a child are
- * sockets, which nothing can open again under /dev/stdout.
+ * It begins when it is told to, which is after its process group is guarded: a worker that is killed in between has told it nothing,
+ * and it ends with its input. Its arguments: the folder with input, then bwrap's command. stdout and stderr become pipes, because what
+ * Node gives a child are sockets, which nothing can open again under /dev/stdout.
  */
 const RUN = `
+read -r go || exit 1
 input=$1
 shift
 echo 1000 > /proc/self/oom_score_adj
@@ -111,6 +115,7 @@ export async function runInBwrap(
     const status = new Status(child.channel);
     const { wallMs, outputBytes, cpuMs, memoryMiB } = task.limits;
     const { ended, exit, usage, cut } = await supervise(child, {
+      stdin: GO,
       limits: {
         ...{ wallMs, outputBytes, cpuMs, memoryMiB },
         processes: task.limits.processes + OWN_PROCESSES,
