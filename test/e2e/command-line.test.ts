@@ -42,7 +42,10 @@ const FILLS: Record<string, { write: (n: number) => ToolCall; read: (n: number) 
     read: (n) => ["list_active_votes", { agentId: `c${n}`, mine: true }],
   },
   "distributed-execution": {
-    write: (n) => ["create_environment", { name: `t${n}`, runtime: "bash", env: { NOTE: LONG.slice(0, 4_000), [`T${n}`]: "" } }],
+    write: (n) => [
+      "create_environment",
+      { name: `t${n}`, runtime: "bash", description: LONG.slice(0, 200), env: { NOTE: LONG.slice(0, 4_000) } },
+    ],
     read: (n) => ["list_environments", { name: `t${n}` }],
   },
   "shared-state": {

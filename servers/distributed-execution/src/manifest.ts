@@ -136,7 +136,9 @@ export const manifestFields = () => ({
     .max(PACKAGES_MAX)
     .exactOptional(),
   env: z
-    .record(shaped(ENV_NAME_CHARS_MAX, ENV_NAME, "must be the name of a variable"), z.string().max(ENV_VALUE_CHARS_MAX))
+    .record(z.string().max(ENV_NAME_CHARS_MAX), z.string().max(ENV_VALUE_CHARS_MAX))
+    .refine((env) => Object.keys(env).every((name) => ENV_NAME.test(name)), "each name must be that of a variable, such as LANG")
+    .refine((env) => Object.keys(env).length <= ENV_MAX, `at most ${ENV_MAX} variables`)
     .exactOptional(),
   session: z.enum(["none", "files", "state"]).exactOptional(),
   requires: z

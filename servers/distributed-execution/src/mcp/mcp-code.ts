@@ -60,8 +60,8 @@ function parseCode(code: string): McpCode {
   let json: unknown;
   try {
     json = JSON.parse(code);
-  } catch (error) {
-    throw shapeless("it is not JSON", error);
+  } catch {
+    throw shapeless("it is not JSON"); // what the parser says repeats the code
   }
   if (nestsTooDeep(json)) throw shapeless(`it is nested deeper than ${JSON_DEPTH_MAX}`);
   const parsed = codeSchema().safeParse(json, { jitless: true });
@@ -69,10 +69,9 @@ function parseCode(code: string): McpCode {
   return parsed.data;
 }
 
-function shapeless(because: string, cause?: unknown): SwarmError {
+function shapeless(because: string): SwarmError {
   return new SwarmError("invalid_argument", `The code of a task for the environment mcp is a call in JSON; ${because}.`, {
     hint: EXAMPLE,
-    cause,
   });
 }
 
