@@ -1,6 +1,7 @@
 /** Which of the roles that a secured swarm begins with may use which tool of which server. */
 import { definition as agentComm } from "@mcp-swarm/agent-comm";
 import { definition as consensus } from "@mcp-swarm/consensus";
+import { definition as distributedExecution } from "@mcp-swarm/distributed-execution";
 import { defaultPolicies, OPERATIONS, PolicySet, unknownOperations } from "@mcp-swarm/identity/policy";
 import { definition as security } from "@mcp-swarm/security";
 import { definition as sharedState } from "@mcp-swarm/shared-state";
@@ -9,7 +10,7 @@ import { expect, test } from "vitest";
 import { verifies } from "./requirements.ts";
 import { SERVERS } from "./support/servers.ts";
 
-const DEFINITIONS = [agentComm, consensus, security, sharedState, taskCoordination];
+const DEFINITIONS = [agentComm, consensus, distributedExecution, security, sharedState, taskCoordination];
 
 /** Who may, besides administrators. */
 const CLASSES = {
@@ -81,6 +82,18 @@ const DECIDED: Readonly<Record<string, keyof typeof CLASSES>> = {
   "vote:delegate": "work",
   "vote:recuse": "work",
   "vote:cancel": "work",
+  "execution:read": "read",
+  "execution:submit": "work",
+  "execution:cancel": "work",
+  "execution:run": "work",
+  "environment:read": "read",
+  "environment:create": "work",
+  "environment:delete": "work",
+  "session:read": "read",
+  "session:start": "work",
+  "session:end": "work",
+  "artifact:read": "read",
+  "worker:read": "read",
   "identity:read": "read",
   "token:issue": "work",
   "key:rotate": "own",
@@ -92,6 +105,9 @@ const DECIDED: Readonly<Record<string, keyof typeof CLASSES>> = {
   "secret:read": "administration",
   "secret:write": "administration",
 };
+
+/** What processes do for agents without a call of a tool: a worker asks before it runs a task of an environment. */
+const WITHOUT_TOOL = ["execution:run"];
 
 /** Reading one's own inbox takes the messages out of it for a while: the one tool that reads and is not read-only. */
 const TAKES_WHAT_IT_READS = "get_messages";
@@ -114,7 +130,7 @@ test("every server is looked at", () => {
 
 test("policies are told of operations that no tool has", () => {
   verifies("SEC-04");
-  expect([...OPERATIONS].sort()).toEqual([...new Set(USES.map(([, , operation]) => operation))].sort());
+  expect([...OPERATIONS].sort()).toEqual([...new Set([...USES.map(([, , operation]) => operation), ...WITHOUT_TOOL])].sort());
   const operations = ["task:*", "*:read", "*", "task:cancel", "task:cancell", "tsk:*", "*:reed"];
   expect(unknownOperations({ operations })).toEqual(["task:cancell", "tsk:*", "*:reed"]);
 });

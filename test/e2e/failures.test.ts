@@ -27,6 +27,21 @@ const CALLS: Record<string, Calls> = {
       ];
     },
   },
+  "distributed-execution": {
+    write: [
+      "submit_task",
+      `{"code":"Work","stdin":"${SECRET}","environment":"bash","dedupe":"Work","requires":{"labels":["nowhere","Work"]}}`,
+    ],
+    namespace: "exec",
+    uses: (answer) => {
+      const one = JSON.stringify({ taskId: (answer as { task: { id: string } }).task.id });
+      return [
+        ["get_result", one],
+        ["get_output", one],
+        ["cancel_task", one],
+      ];
+    },
+  },
   security: {
     write: ["put_secret", `{"name":"Work","value":"${SECRET}"}`],
     namespace: "secret",
