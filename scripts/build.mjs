@@ -9,6 +9,12 @@ const servers = readdirSync(join(root, "servers")).filter((name) => existsSync(j
 for (const name of servers) {
   const folder = join(root, "servers", name);
   const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-  await bundle({ entry: join(folder, "src", "main.ts"), dist: join(folder, "dist"), engines: manifest.engines.node });
+  await bundle({
+    entry: join(folder, "src", "main.ts"),
+    dist: join(folder, "dist"),
+    engines: manifest.engines.node,
+    folder,
+    ...manifest.bundle,
+  });
   copyFileSync(join(root, "LICENSE"), join(folder, "LICENSE"));
 }

@@ -1,7 +1,7 @@
-// Bundles one server: main.js, the bin; app.js, what every start needs; and a chunk for each part that is loaded when it is
-// first used (an engine, HTTP, the command line). Nothing has to be installed beside them.
-import { chmodSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { builtinModules } from "node:module";
+// Bundles one server: main.js, the bin; app.js, what every start needs; a chunk for each part that is loaded when it is first used
+// (an engine, HTTP, the command line); and what its package.json names under "bundle". Nothing has to be installed beside them.
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { builtinModules, createRequire } from "node:module";
 import { basename, join } from "node:path";
 import { build } from "esbuild";
 
@@ -64,8 +64,33 @@ export { default as process } from "node:process";`,
   },
 };
 
-export async function bundle({ entry, dist, engines }) {
+/**
+ * `programs`: what the server starts as processes of their own, by the name of the file without ".js"; each is one file that needs no
+ * other, so that it may be let read nothing else. `assets`: files of dependencies by the name they get.
+ */
+export async function bundle({ entry, dist, engines, folder = join(import.meta.dirname, ".."), programs = {}, assets = {} }) {
   mkdirSync(dist, { recursive: true });
+  const made = new Set(["main.js"]);
+  for (const [name, source] of Object.entries(programs)) {
+    await build({
+      entryPoints: { [name]: join(folder, source) },
+      outdir: dist,
+      bundle: true,
+      platform: "node",
+      format: "esm",
+      target: "node22",
+      minifySyntax: true,
+      minifyWhitespace: true,
+      legalComments: "none",
+      logLevel: "warning",
+    });
+    made.add(`${name}.js`);
+  }
+  const { resolve } = createRequire(join(folder, "package.json"));
+  for (const [name, specifier] of Object.entries(assets)) {
+    copyFileSync(resolve(specifier), join(dist, name));
+    made.add(name);
+  }
   const { metafile } = await build({
     metafile: true,
     entryPoints: { app: entry },
@@ -91,6 +116,6 @@ export async function bundle({ entry, dist, engines }) {
   writeFileSync(join(dist, "main.js"), launcher(engines));
   chmodSync(join(dist, "main.js"), 0o755);
   // no chunk of an older build stays; they go last, so that a server can start at any moment
-  const made = new Set(["main.js", ...Object.keys(metafile.outputs).map((file) => basename(file))]);
+  for (const file of Object.keys(metafile.outputs)) made.add(basename(file));
   for (const name of readdirSync(dist)) if (!made.has(name)) rmSync(join(dist, name), { recursive: true });
 }

@@ -18,6 +18,7 @@ export type DriverLoaders = Readonly<Partial<Record<DriverName, () => Promise<Op
 export const LOADERS: DriverLoaders = {
   bwrap: async () => (await import("./bwrap/driver.ts")).openBwrap,
   pyodide: async () => (await import("./pyodide/driver.ts")).openPyodideDriver,
+  quickjs: async () => (await import("./quickjs/driver.ts")).openQuickJs,
   mcp: async () => (await import("../mcp/mcp-driver.ts")).openMcpDriver,
 };
 
