@@ -22,12 +22,14 @@ import {
   valueKey,
 } from "./execution-layer.ts";
 import { decodePosition, encodePosition, OUTPUT_READ_CHARS_MAX, readOutput } from "./execution-output.ts";
-import { executionQueues } from "./execution-queue.ts";
+import { executionQueues, queueOf } from "./execution-queue.ts";
 import { DEDUPE_TTL_MS, type ExecutionRecord, type ExecutionStatus, hasEnded } from "./execution-record.ts";
 import { sessionKey } from "./session-layer.ts";
 
 /** Most executions that one page looks at to find those that match. */
 const LOOKED_AT_MAX = 1_000;
+/** Most environments whose last queue a process remembers. */
+const LAST_QUEUES_MAX = 100;
 
 export interface ExecutionsOptions {
   readonly store: Store;
@@ -86,6 +88,8 @@ export type ExecutionPage = { readonly tasks: ExecutionRecord[]; readonly nextCu
 
 export class Executions {
   readonly #options: ExecutionsOptions;
+  /** Which queue's row the last task of an environment looked up: most likely the next one's too. */
+  readonly #lastQueues = new Map<string, string>();
 
   constructor(options: ExecutionsOptions) {
     this.#options = options;
@@ -103,10 +107,12 @@ export class Executions {
     const place = sequence.next();
     const dedupe = input.dedupe === undefined ? undefined : dedupeKey(caller.agentId, input.dedupe);
     await context.environments.ready(call.store);
-    const keys = [context.environments.keyOf(input.environment), executionQueues.versionKey, ...keysOf([prepared])];
+    const keys = [context.environments.keyOf(input.environment), ...keysOf([prepared])];
+    const guess = this.#lastQueues.get(input.environment);
+    if (guess !== undefined) keys.push(guess);
     if (dedupe !== undefined) keys.push(dedupe);
     if (input.sessionId !== undefined) keys.push(sessionKey(input.sessionId), groupKey(input.sessionId));
-    return await call.transact(
+    const submitted = await call.transact(
       (tx): Submitted =>
         inExecutions(tx, context, (executions) => {
           const known = dedupe === undefined ? undefined : sameTask(executions, dedupe, prepared.hash);
@@ -120,6 +126,9 @@ export class Executions {
         }),
       { prefetch: { keys } },
     );
+    if (this.#lastQueues.size >= LAST_QUEUES_MAX) this.#lastQueues.clear();
+    this.#lastQueues.set(input.environment, executionQueues.key(queueOf(submitted.task)));
+    return submitted;
   }
 
   /** The task with its value, as soon as it has ended or `waiting.waitMs` is over. @throws SwarmError not_found */
