@@ -55,8 +55,8 @@ function codeOf(error: unknown): unknown {
 function readable(error: unknown): TypeScriptError {
   const known = codeOf(error);
   if (error instanceof Error && (known === "ERR_INVALID_TYPESCRIPT_SYNTAX" || known === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX")) {
-    const where = "startLine" in error ? ` (task.ts:${error.startLine})` : "";
-    return new TypeScriptError(`SyntaxError: ${error.message}${where}`, false);
+    const line = /^[^\n]*:(\d+)\n/.exec(error.stack ?? "")?.[1]; // Node puts place and source in front
+    return new TypeScriptError(`SyntaxError: ${error.message}${line === undefined ? "" : `\n    at task.ts:${line}`}`, false);
   }
   return new TypeScriptError("SyntaxError: This TypeScript could not be read: it is nested too deeply, or too large.", true);
 }
