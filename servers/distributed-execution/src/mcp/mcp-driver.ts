@@ -59,7 +59,7 @@ export class McpDriver implements Driver {
       const taken = await pool.take([name], NEVER).catch(() => undefined); // one that cannot be reached is not named
       if (!taken) continue;
       reached.push(name);
-      await pool.giveBack(taken, { keep: true });
+      await pool.giveBack(taken, { keep: false });
     }
     if (reached.length === 0) {
       return { available: false, reason: `None of its MCP servers could be started or reached: ${names.join(", ")}.` };

@@ -72,6 +72,20 @@ function passwordsIn(text: string): string[] {
   }
 }
 
+/** As it stands within a longer text that was encoded: in one of three ways, by where it begins there. */
+function base64Of(secret: string): string[] {
+  return [0, 1, 2].flatMap((before) => {
+    const whole = Buffer.concat([Buffer.alloc(before), Buffer.from(secret, "utf8")]);
+    // the first characters hold bits of what stands before, the last ones of what follows
+    return (["base64", "base64url"] as const).map((form) =>
+      whole
+        .toString(form)
+        .replace(/=+$/, "")
+        .slice(before === 0 ? 0 : before + 1, whole.length % 3 === 0 ? undefined : -1),
+    );
+  });
+}
+
 /** Takes known secrets out of what a server says, in the ways in which texts usually carry them. */
 export class Redactor {
   readonly #secrets: readonly string[];
@@ -79,12 +93,7 @@ export class Redactor {
   constructor(secrets: Iterable<string>) {
     const variants = [...secrets]
       .filter((secret) => secret.length >= SECRET_CHARS_MIN)
-      .flatMap((secret) => [
-        secret,
-        encodeURIComponent(secret),
-        JSON.stringify(secret).slice(1, -1),
-        Buffer.from(secret, "utf8").toString("base64").replace(/=+$/, ""),
-      ]);
+      .flatMap((secret) => [secret, encodeURIComponent(secret), JSON.stringify(secret).slice(1, -1), ...base64Of(secret)]);
     this.#secrets = [...new Set(variants)].sort((a, b) => b.length - a.length); // one may be part of another
   }
 

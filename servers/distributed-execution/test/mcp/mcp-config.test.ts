@@ -142,6 +142,12 @@ describe("secrets", () => {
     const base64 = Buffer.from(given.TOKEN).toString("base64");
     const said = `${given.TOKEN} ${encodeURIComponent(given.TOKEN)} ${base64} in-the-file pa ss-word ${given.DATABASE} production`;
     const left = redactor.text(said);
+    for (const user of ["", "a", "ab", "abc"]) {
+      const basic = Buffer.from(`${user}:${given.TOKEN}@x`).toString("base64");
+      const shown = Buffer.from(redactor.text(basic).replace("[redacted]", ""), "base64").toString("latin1");
+      expect(shown).not.toContain("tok-9/8");
+      expect(redactor.text(basic)).toContain("[redacted]");
+    }
     for (const secret of [given.TOKEN, "tok-9", "in-the-file", "ss-word", base64.slice(0, 8)]) expect(left).not.toContain(secret);
     expect(left).toContain("production");
     expect(redactor.json({ [given.TOKEN]: [{ a: `x${given.TOKEN}` }] })).toEqual({ "[redacted]": [{ a: "x[redacted]" }] });
