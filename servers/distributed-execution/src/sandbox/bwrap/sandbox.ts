@@ -4,6 +4,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import { assert, SwarmError } from "@mcp-swarm/core";
 import { startChild, supervise } from "../child-process.ts";
 import type { Ending, RunHooks, SandboxOutcome, SandboxTask } from "../driver.ts";
@@ -26,6 +27,9 @@ const KERNEL_PROCESSES_MORE = 8;
 const OWN_PROCESSES = 7;
 const OPEN_FILES_MAX = 256;
 const STACK_BYTES_MAX = 8 * MIB;
+/** How long a sandbox that is to be killed may take to start, and its pipes to run empty, in ms. */
+const START_MS_MAX = 2_000;
+const DRAIN_MS_MAX = 2_000;
 /** How much of the end of stderr is looked at for a complaint about memory, in bytes; Node's is long. */
 const SAID_MAX = 16_384;
 
@@ -130,9 +134,11 @@ export async function runInBwrap(
       },
       // what it printed last still lies in the pipes: only the sandbox is killed, and they run empty
       kill: async () => {
-        await status.started;
+        await Promise.race([status.started, delay(START_MS_MAX)]);
         const first = await firstOfSandbox(child.pid);
-        await (first === undefined ? child.kill() : killTree(first));
+        if (first !== undefined) await killTree(first);
+        const ended = await Promise.race([child.exited.then(() => true), delay(first === undefined ? 0 : DRAIN_MS_MAX, false)]);
+        if (!ended) await child.kill();
       },
     });
     const code = await status.exitCode;
