@@ -22,7 +22,14 @@ export const listEnvironments = defineTool({
   effects: READS,
   input: () => ({ name: environmentName().exactOptional(), limit: fields.limit(), cursor: fields.cursor() }),
   output: () => ({
-    environments: z.array(environment().extend({ workers: z.array(offer()), workersLeftOut: z.number().exactOptional() })),
+    environments: z.array(
+      environment().extend({
+        workers: z.array(offer()),
+        workersLeftOut: z.number().exactOptional(),
+        /** Workers that have not found out yet. */
+        notTriedBy: z.number().exactOptional(),
+      }),
+    ),
     nextCursor: fields.nextCursor(),
   }),
   untrusted: ["environments[].description", "environments[].env", "environments[].workers[].reason"],

@@ -178,7 +178,7 @@ export function offersView(
   { name }: Pick<Environment, "name">,
   workers: readonly WorkerRow[],
   { details, scale }: { details: boolean; scale: number },
-): { workers: Output<typeof schemas.offer>[]; workersLeftOut?: number } {
+): { workers: Output<typeof schemas.offer>[]; workersLeftOut?: number; notTriedBy?: number } {
   const found = workers
     .flatMap((row) => row.offers.filter((one) => one.environment === name).map((one) => ({ row, one })))
     .sort((a, b) => Number(b.one.available) - Number(a.one.available));
@@ -186,6 +186,7 @@ export function offersView(
   return {
     workers: shown.map(({ row, one }) => offerView(row, one, details, scale)),
     ...(shown.length < found.length ? { workersLeftOut: found.length - shown.length } : {}),
+    ...(found.length < workers.length ? { notTriedBy: workers.length - found.length } : {}),
   };
 }
 

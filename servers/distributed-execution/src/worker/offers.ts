@@ -77,19 +77,20 @@ export class Offers {
     return demands.some((demand) => this.#isFor(demand, workerId) && this.#remembered(demand)?.offer?.available !== false);
   }
 
-  /** Finds out about these, and remembers it. Answers whether any of them runs here. */
+  /** Finds out about these together, so that none waits for a slow driver of another, and remembers it. Answers whether any runs here. */
   async look(demands: readonly Pick<Demand, "environment" | "version">[]): Promise<boolean> {
-    let any = false;
-    for (const { environment: name, version } of demands) {
-      const environment = await this.#options.find(name);
-      const offer = environment?.version === version ? await this.of(environment) : undefined;
-      this.#known.delete(keyOf({ environment: name, version }));
-      this.#known.set(keyOf({ environment: name, version }), { name, version, offer, at: this.#options.clock.now() });
-      const oldest = this.#known.keys().next();
-      if (this.#known.size > KNOWN_MAX && !oldest.done) this.#known.delete(oldest.value);
-      any ||= offer?.available === true;
-    }
-    return any;
+    const found = await Promise.all(demands.map((demand) => this.#lookAt(demand)));
+    return found.includes(true);
+  }
+
+  async #lookAt({ environment: name, version }: Pick<Demand, "environment" | "version">): Promise<boolean> {
+    const environment = await this.#options.find(name);
+    const offer = environment?.version === version ? await this.of(environment) : undefined;
+    this.#known.delete(keyOf({ environment: name, version }));
+    this.#known.set(keyOf({ environment: name, version }), { name, version, offer, at: this.#options.clock.now() });
+    const oldest = this.#known.keys().next();
+    if (this.#known.size > KNOWN_MAX && !oldest.done) this.#known.delete(oldest.value);
+    return offer?.available === true;
   }
 
   /** All that was looked at and runs here. */
