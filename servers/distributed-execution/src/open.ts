@@ -24,10 +24,10 @@ export interface DistributedExecution extends Domain {
   readonly batches: Batches;
   readonly sessions: Sessions;
   /**
-   * Every worker that lives, this process's own first, with all environments tried on it; what takes longer than `waitMs` to try is
+   * Every worker that lives, this process's own first, with all environments tried on it, or these alone; what takes longer than `waitMs` to try is
    * missing, and is there when it is asked for again.
    */
-  workers(waitMs: number): Promise<WorkerRow[]>;
+  workers(waitMs: number, only?: readonly string[]): Promise<WorkerRow[]>;
   /** The same as far as it is known without trying anything. */
   knownWorkers(): Promise<WorkerRow[]>;
 }
@@ -54,7 +54,7 @@ export async function openDistributedExecution(host: Host): Promise<DistributedE
   const watch = host.security?.guard.onChange(() => pool.standingChanged());
   return {
     ...{ environments, executions, artifacts, batches, sessions },
-    workers: (waitMs) => pool.workers(waitMs),
+    workers: (waitMs, only) => pool.workers(waitMs, only),
     knownWorkers: () => pool.known(),
     async close() {
       watch?.[Symbol.dispose]();

@@ -35,15 +35,21 @@ export const listEnvironments = defineTool({
   untrusted: ["environments[].description", "environments[].env", "environments[].workers[].reason"],
   async handle({ environments, workers: workersNow }, { name, limit = PAGE_DEFAULT, cursor }, { call }) {
     const after = cursor === undefined ? undefined : decodeCursor(SCOPE, cursor);
-    const [all, workers] = [await environments.all(call.store), await workersNow(PROBE_MS_MAX)];
+    const all = await environments.all(call.store);
     if (name !== undefined) {
       const one = all.find((other) => other.name === name);
       if (!one) throw noSuchEnvironment(name);
+      const workers = await workersNow(PROBE_MS_MAX, [name]);
       return shrinkToFit((scale) => ({
         environments: [{ ...environmentView(one), ...offersView(one, workers, { details: true, scale }) }],
       }));
     }
     const sorted = all.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    const asked = sorted.filter((one) => after === undefined || one.name > after).slice(0, limit);
+    const workers = await workersNow(
+      PROBE_MS_MAX,
+      asked.map((one) => one.name),
+    );
     const view = (one: (typeof all)[number]) => ({
       ...environmentView(one),
       ...offersView(one, workers, { details: false, scale: 1 }),

@@ -44,13 +44,13 @@ export class WorkerPool {
   }
 
   /**
-   * Every worker that lives, this process's own among them with all environments tried; what takes longer than `waitMs` to try is
+   * Every worker that lives, this process's own among them with all environments tried, or these alone; what takes longer than `waitMs` to try is
    * missing from it, and is there when it is asked for again.
    */
-  async workers(waitMs: number): Promise<WorkerRow[]> {
+  async workers(waitMs: number, only?: readonly string[]): Promise<WorkerRow[]> {
     if (!this.#options.load) return await liveWorkers(this.#options.store);
     const place = await this.#workplace();
-    const looked = place.lookAtAll();
+    const looked = place.lookAtAll(only);
     looked.catch((error: unknown) => this.#options.onError(error, "Not every environment could be tried"));
     await Promise.race([looked.catch(() => {}), this.#pause(waitMs)]); // told above
     return await this.known();

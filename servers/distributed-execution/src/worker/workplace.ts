@@ -83,10 +83,11 @@ export class Workplace {
   }
 
   /** Looks at every environment there is, with all drivers that they need; what has been looked at is not tried again. */
-  async lookAtAll(): Promise<void> {
+  async lookAtAll(only?: readonly string[]): Promise<void> {
     const { environments, store, workerId } = this.#options;
     const all = await environments.all(store);
-    const wanted = all.map(({ name, version }) => ({ environment: name, version, requires: {} }));
+    const asked = only === undefined ? all : all.filter(({ name }) => only.includes(name));
+    const wanted = asked.map(({ name, version }) => ({ environment: name, version, requires: {} }));
     if (await this.offers.look(this.offers.unknown(wanted, workerId))) this.#working?.worker.offersChanged();
     await this.#working?.presence.announce();
   }
