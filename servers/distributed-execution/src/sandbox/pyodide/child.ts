@@ -94,6 +94,14 @@ const COMMON =
  */
 const HIDDEN = ["Worker", "WebSocket", "EventSource", "BroadcastChannel", "caches", "GPU"];
 
+const CONSOLE = {
+  log: frames.STDOUT,
+  info: frames.STDOUT,
+  debug: frames.STDERR,
+  warn: frames.STDERR,
+  error: frames.STDERR,
+} as const;
+
 const text = new TextEncoder();
 const write = Deno.stdout.writeSync.bind(Deno.stdout);
 
@@ -379,6 +387,10 @@ function serve(): void {
     const version = String(python.runPython("import platform\nplatform.python_version()"));
     if (spec.snapshot === undefined) sendParts(frames.SNAPSHOT_BYTES, python.makeMemorySnapshot());
     else interpreter = new Interpreter(python);
+    // what it prints in JavaScript is output like any other
+    for (const [name, type] of Object.entries(CONSOLE)) {
+      Reflect.set(console, name, (...parts: unknown[]) => sendParts(type, text.encode(`${parts.map(String).join(" ")}\n`)));
+    }
     for (const name of HIDDEN) Reflect.deleteProperty(globalThis, name);
     Reflect.deleteProperty(Object.getPrototypeOf(navigator), "gpu");
     send(frames.jsonFrame(frames.READY, { python: version, pyodide: python.version, deno } satisfies Ready));

@@ -73,7 +73,9 @@ class PyodideDriver implements Driver {
       }
       const { python, pyodide, deno } = interpreter.versions;
       const version = `${python} (Pyodide ${pyodide}, Deno ${deno})`;
-      return { available: true, capabilities: { ...CAPABILITIES, runtimes: { python: { version } } } };
+      const memoryMiB = interpreter.bounded ? "enforced" : "watched";
+      const limits = { ...CAPABILITIES.limits, memoryMiB } as const;
+      return { available: true, capabilities: { ...CAPABILITIES, limits, runtimes: { python: { version } } } };
     } finally {
       await this.#end(interpreter);
     }

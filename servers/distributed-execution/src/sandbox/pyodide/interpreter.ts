@@ -1,9 +1,12 @@
 /** One process with a Python in it: started, given tasks one at a time, and dead afterwards. */
+import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { devNull, tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { pathToFileURL } from "node:url";
+import { promisify } from "node:util";
 import { JSON_DEPTH_MAX, type Json, SwarmError } from "@mcp-swarm/core";
 import { isCleanPath } from "../../file-path.ts";
 import { type Child, type Exit, startChild, supervise } from "../child-process.ts";
@@ -18,6 +21,7 @@ const RUNTIME_MIB = 192;
 const PYTHON_MIB_MIN = 64;
 const PYTHON_MIB_MAX = 4_095;
 const PAGES_PER_MIB = 16;
+const MIB = 1_048_576;
 /** How long a start may take, in ms; a machine under load takes many times what it takes alone. */
 const START_MS_MAX = 60_000;
 /** What is kept of what Deno itself says, in characters. */
@@ -25,12 +29,33 @@ const SAID_MAX = 4_000;
 /** Largest value, in bytes of JSON. */
 const VALUE_BYTES_MAX = 256 * 1_024;
 const REFUSED_MAX = 20;
+const PRLIMIT_MS_MAX = 5_000;
 /** Paths and refusals together with a value fit in here by far, in bytes. */
 const END_BYTES_MAX = 4 * VALUE_BYTES_MAX;
 
 /** The program in this folder, or beside the bundle. */
 const SOURCES = ["child.ts", "frames.ts", "guest.ts"].map((name) => join(import.meta.dirname, name));
 const BUNDLED = join(import.meta.dirname, "pyodide-child.js");
+
+const runFile = promisify(execFile);
+
+/**
+ * Has the kernel refuse it more writable memory than it has and may still take, and files altogether. What V8 sets aside without using
+ * it counts from the start, so the bound is set when it is ready. Linux alone counts this.
+ * @returns whether it did; where it did not, the memory is watched like elsewhere
+ */
+async function boundMemory(pid: number, memoryMiB: number): Promise<boolean> {
+  if (process.platform !== "linux") return false;
+  try {
+    const status = await readFile(`/proc/${pid}/status`, "latin1");
+    const setAside = Number(/^VmData:\s+(\d+) kB/m.exec(status)?.[1]) * 1_024;
+    const args = ["--pid", `${pid}`, `--data=${setAside + memoryMiB * MIB}`, "--fsize=0", "--core=0"];
+    await runFile("prlimit", args, { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, timeout: PRLIMIT_MS_MAX });
+    return true;
+  } catch {
+    return false; // there is no such program: the answer says so
+  }
+}
 
 export interface InterpreterOptions extends Installed {
   /** Of the whole process. */
@@ -141,6 +166,8 @@ export class Interpreter {
   readonly versions: frames.Ready;
   /** What it sent while it started. */
   readonly snapshot: Uint8Array;
+  /** Whether the kernel holds its memory too. */
+  readonly bounded: boolean;
   readonly #child: Child;
   readonly #said: () => string;
   #take: (type: number, payload: Uint8Array) => void = () => {};
@@ -149,13 +176,14 @@ export class Interpreter {
 
   private constructor(
     child: Child,
-    ready: { versions: frames.Ready; snapshot: Uint8Array; memoryMiB: number; said: () => string },
+    ready: Pick<Interpreter, "versions" | "snapshot" | "bounded" | "memoryMiB"> & { said: () => string },
   ) {
     this.#child = child;
     this.#said = ready.said;
     this.memoryMiB = ready.memoryMiB;
     this.versions = ready.versions;
     this.snapshot = ready.snapshot;
+    this.bounded = ready.bounded;
     void child.exited.then(() => {
       this.#gone = true;
     });
@@ -214,7 +242,8 @@ export class Interpreter {
           } satisfies frames.Start),
         );
       });
-      interpreter = new Interpreter(child, { versions, snapshot: Buffer.concat(parts), memoryMiB, said: () => said });
+      const bounded = snapshot !== undefined && (await boundMemory(child.pid, memoryMiB));
+      interpreter = new Interpreter(child, { versions, bounded, snapshot: Buffer.concat(parts), memoryMiB, said: () => said });
       return interpreter;
     } catch (cause) {
       await child.kill();
