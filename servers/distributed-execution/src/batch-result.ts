@@ -41,7 +41,7 @@ export type BatchCompiled = Used & {
 };
 
 /** Which group a member is in. Labels are sorted. */
-export function groupOf({ environment, requires }: Pick<ExecutionRecord, "environment" | "requires">): string {
+function groupOf({ environment, requires }: Pick<ExecutionRecord, "environment" | "requires">): string {
   return JSON.stringify([environment, requires.arch ?? "", requires.labels ?? []]);
 }
 

@@ -1,7 +1,7 @@
 /** Batches: handed over as a whole, read as one result, called off. */
 import { decodeCursor, encodeCursor, type SequenceSource, waitFor } from "@mcp-swarm/coordination";
 import { assert, type Clock, newId, PAGE_DEFAULT, type Random, SwarmError } from "@mcp-swarm/core";
-import type { Call } from "@mcp-swarm/identity";
+import { type Call, rootAgent } from "@mcp-swarm/identity";
 import { ordered, prefixRange, type Store } from "@mcp-swarm/store";
 import { addBatch, type BatchRecord, batchKey, noSuchBatch, readBatch } from "./batch-layer.ts";
 import { BATCH_TASKS_MAX, type BatchFields, type BatchTask, type PlannedMember, planBatch } from "./batch-plan.ts";
@@ -162,9 +162,9 @@ export class Batches {
       (tx) => {
         const batch = readBatch(tx, batchId);
         if (!batch) throw noSuchBatch(batchId);
-        if (batch.agentId !== call.caller.agentId) {
+        if (rootAgent(batch.agentId) !== rootAgent(call.caller.agentId)) {
           throw new SwarmError("permission_denied", `Batch ${batchId} is another agent's.`, {
-            hint: "Only the agent that submitted a batch cancels it.",
+            hint: "Only the agent that submitted a batch, its parent and its subagents cancel it.",
           });
         }
         return inExecutions(tx, this.#options.context, (executions) => ({

@@ -124,10 +124,6 @@ const SAID: Readonly<Record<SessionEnd, string>> = {
   sandbox: "its sandbox could not be opened, or was found dead",
 };
 
-export function whyOver(because: SessionEnd): string {
-  return SAID[because];
-}
-
 /**
  * A worker claims a task of the session: from now on it is held there. False when it is over, or another worker's; then nothing was
  * written and the task must not run.

@@ -165,7 +165,7 @@ describe("a batch", () => {
     expect((await batch.standing()).compiled).toMatchObject({ ended: true, counts: { failed: 1, cancelled: 3 } });
   });
 
-  test("is cancelled whole by its own agent alone", async () => {
+  test("is cancelled whole by its own agent and that one's subagents alone", async () => {
     const swarm = batchSwarm();
     const batch = await submitted(swarm, {
       tasks: [{ key: "a" }, { key: "b" }, { key: "c", dependencies: ["b"] }],
@@ -175,7 +175,7 @@ describe("a batch", () => {
     await swarm.claim(batch.id("b"));
     const cancel = (agentId: string) => swarm.batches.cancel(swarm.call(agentId), { batchId: batch.batchId });
     await expect(cancel("bob")).rejects.toMatchObject({ code: "permission_denied" });
-    expect(await cancel("ada")).toEqual({ open: 2 });
+    expect(await cancel("ada/helper")).toEqual({ open: 2 });
     await swarm.finish(batch.id("b"), { ending: { kind: "killed" } });
     expect(await batch.statuses()).toEqual({ a: "succeeded", b: "cancelled", c: "cancelled" });
     expect(await cancel("ada")).toEqual({ open: 0 });
