@@ -140,8 +140,8 @@ export class ExecutionWork implements WorkSource {
 
   async demand(): Promise<readonly Demand[]> {
     const { store } = this.#options;
-    this.#queues = await executionQueues.read(store);
-    const looked = this.#queues.queues.slice(0, DEMANDS_MAX);
+    const { queues } = await this.#readQueues();
+    const looked = queues.slice(0, DEMANDS_MAX);
     const heads = await Promise.all(looked.map((queue) => store.scan(prefixRange(readyPrefix(queue), 1))));
     return looked.filter((_, at) => (heads[at]?.length ?? 0) > 0).map(({ opensSession: _, ...queue }) => queue);
   }
@@ -228,7 +228,7 @@ export class ExecutionWork implements WorkSource {
   // ── claiming ──
 
   async #readQueues(): Promise<KnownQueues<ExecutionQueue>> {
-    this.#queues = await executionQueues.read(this.#options.store);
+    this.#queues = await executionQueues.read(this.#options.store, this.#queues);
     return this.#queues;
   }
 

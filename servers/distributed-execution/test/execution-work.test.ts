@@ -1,11 +1,14 @@
-import { AGE_MS } from "@mcp-swarm/coordination";
+import { AGE_MS, SequenceSource } from "@mcp-swarm/coordination";
+import { seededRandom } from "@mcp-swarm/core";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
+import { Batches } from "../src/batches.ts";
 import { RETRY_BACKOFF } from "../src/execution-lifecycle.ts";
 import type { ClaimedRun } from "../src/worker/work-source.ts";
 import { everyKey, everyRow, executionCensus } from "./support/execution-census.ts";
 import { LEASE_MS, maintain, OFFERED, type QueueHost, queueSwarm } from "./support/queue-swarm.ts";
 
+const DAY_MS = 24 * 3_600_000;
 const NEVER = new AbortController().signal;
 
 async function claimed(host: QueueHost, part: Parameters<QueueHost["take"]>[0] = {}): Promise<ClaimedRun> {
@@ -383,7 +386,6 @@ describe("in the background", () => {
     await ada.finish(run, { files, stdout, value: "v".repeat(20_000) });
     const { result } = await ada.executions.get(ada.call, { taskId: run.record.id });
     const artifactId = result?.files[0]?.artifactId ?? "";
-    const DAY_MS = 24 * 3_600_000;
     await clock.advance(DAY_MS / 2);
     const user = await ada.submit({ files: [{ path: "x", artifactId }], queueTimeout: 7 * DAY_MS });
     await maintain(ada.jobs);
@@ -401,7 +403,6 @@ describe("in the background", () => {
     verifies("EXEC-12");
     const { clock, host } = queueSwarm();
     const ada = host("ada");
-    const DAY_MS = 24 * 3_600_000;
     const { id: sessionId } = await ada.sessions.start(ada.call, { environment: "javascript", ttlMs: 8 * 3_600_000 });
     const first = await ada.submit({ sessionId });
     await ada.finish(await claimed(ada));
@@ -416,6 +417,34 @@ describe("in the background", () => {
     await clock.advance(700_000);
     await maintain(forget);
     await expect(ada.executions.get(ada.call, { taskId: first.id })).rejects.toMatchObject({ code: "not_found" });
+  });
+
+  test("code that a batch shares goes with the last of its members, and the batch with them", async () => {
+    verifies("EXEC-11");
+    const { clock, store, host } = queueSwarm();
+    const ada = host("ada");
+    const sequence = new SequenceSource(seededRandom(9));
+    const batches = new Batches({ clock, context: ada.context, random: seededRandom(8), sequence });
+    const keys = ["a", "b", "c"];
+    const defaults = { code: "x".repeat(50_000), environment: "javascript", queueTimeout: 7 * DAY_MS };
+    const { batchId } = await batches.submit(ada.call, { tasks: keys.map((key) => ({ key })), defaults, maxConcurrency: 1 });
+    expect(await everyKey(store, "exec-text")).toHaveLength(1);
+    const forget = ada.jobs.filter(({ name }) => name === "forget old executions");
+    for (const _ of keys) {
+      const run = await claimed(ada);
+      expect(run.input.code).toBe(defaults.code);
+      await ada.finish(run);
+      await maintain(forget);
+      await clock.advance(2 * DAY_MS);
+      await maintain(forget);
+      expect((await executionCensus(store)).problems).toEqual([]);
+    }
+    await clock.advance(700_000);
+    await maintain(forget);
+    for (const namespace of ["exec", "exec-text", "exec-text-ref", "exec-group", "exec-batch", "exec-batches"]) {
+      expect(await everyKey(store, namespace)).toEqual([]);
+    }
+    await expect(batches.get(ada.call, { batchId })).rejects.toMatchObject({ code: "not_found" });
   });
 
   test("bytes that were written ahead of a commit that never came are removed", async () => {

@@ -100,9 +100,10 @@ export class QueueDirectory<Q extends Json> {
     return { queues: queuesOf(tx.scan(this.all)), changed: true };
   }
 
-  /** What a process may remember. Read in this order, a change in between is noticed by the next claim. */
-  async read(store: Store): Promise<KnownQueues<Q>> {
+  /** What a process may remember; `known` when it still holds. Read in this order, a change in between is noticed by the next claim. */
+  async read(store: Store, known?: KnownQueues<Q>): Promise<KnownQueues<Q>> {
     const rev = (await store.get(this.versionKey))?.rev;
+    if (known && known.rev === rev) return known;
     return { rev, queues: queuesOf(await store.scan(this.all)) };
   }
 
