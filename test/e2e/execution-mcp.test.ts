@@ -221,6 +221,7 @@ describe.each(ENGINES)("a workflow over $name", ({ meet }) => {
         { id: "by-hand", description: "For somebody who can read", dependencies: ["whole"] },
       ],
     });
+    const idOf = (id: string) => `${workflow.id}.${id}`;
     await using research = await Runner.start(place, store, "research");
     await using database = await Runner.start(place, store, "database");
     await using coordination = await Runner.start(place, store, "coordination", "--slots", "2");
@@ -228,14 +229,14 @@ describe.each(ENGINES)("a workflow over $name", ({ meet }) => {
 
     await eventually(
       "what is not theirs waits for another",
-      async () => (await task(host, "by-hand")).task.status === "available",
+      async () => (await task(host, idOf("by-hand"))).task.status === "available",
       WITHIN_MS,
     );
-    await host.call("claim_task", { taskId: "by-hand" });
-    await host.call("update_task", { taskId: "by-hand", status: "done" });
+    await host.call("claim_task", { taskId: idOf("by-hand") });
+    await host.call("update_task", { taskId: idOf("by-hand"), status: "done" });
     const { workflow: done, results } = await statusOf(host, workflow.id, "completed");
     expect(done.success).toBe(true);
-    const output = (id: string) => results.find(({ taskId }) => taskId === id)?.output;
+    const output = (id: string) => results.find(({ taskId }) => taskId === idOf(id))?.output;
     expect(output("facts")).toEqual({ response: "Both hold [1].\n\nCitations:\n[1] https://source.invalid/one\n" });
     expect(JSON.parse(String(output("rows")))).toEqual([
       { name: "Earth", moons: 1 },
@@ -248,16 +249,14 @@ describe.each(ENGINES)("a workflow over $name", ({ meet }) => {
         { thoughtNumber: 2, totalThoughts: 2, nextThoughtNeeded: false, thoughtHistoryLength: 2 },
       ],
     });
-    const whole = await host.call<{ part: { text: string } }>("get_task", { taskId: "whole", field: "output" });
+    const whole = await host.call<{ part: { text: string } }>("get_task", { taskId: idOf("whole"), field: "output" });
     for (const part of ["Both hold [1].", "Earth", "Then: write it down.", '"thoughtHistoryLength":3'])
       expect(whole.part.text).toContain(part);
 
     // the first attempt failed with what the server said, and the task's own attempts made the second
-    const facts = await task(host, "facts");
+    const facts = await task(host, idOf("facts"));
     expect(facts.task.attempt).toBe(2);
-    expect(facts.history.find(({ event }) => event === "failed" || event === "retried")?.note).toContain(
-      "Perplexity API error: 500",
-    );
+    expect(facts.history.map(({ note }) => note).join("\n")).toContain("Perplexity API error: 500");
     expect(stub.asked).toHaveLength(2);
     for (const { body, authorization } of stub.asked) {
       expect(authorization).toBe(`Bearer ${place.key}`);
@@ -265,8 +264,12 @@ describe.each(ENGINES)("a workflow over $name", ({ meet }) => {
       expect(body.input?.[1]?.content).toMatch(/^Mars has two moons\. .*The end\.$/s);
     }
     await using asker = await Host.start({ server: "agent-comm", agent: "asker", store });
-    const { agents } = await asker.call<{ agents: { id: string; capabilities?: string[] }[] }>("discover_agents", {});
-    expect(agents.filter(({ id }) => /^(research|database|coordination)-runner-/.test(id))).toHaveLength(3);
+    const { agents } = await asker.call<{ agents: { id: string }[] }>("list_agents", {
+      type: "mcp-runner",
+      status: "online",
+    });
+    const names = agents.map(({ id }) => id.replace(/-runner-.*/, "")).sort();
+    expect(names).toEqual(["coordination", "database", "research"]);
 
     for (const runner of all) expect(await runner.end(), runner.stderr).toBe(0);
     await nothingLeft(place);
