@@ -135,6 +135,36 @@ describe.each(ENGINES)("on $name", (engine) => {
     });
   });
 
+  test("a waiting worker, a reader of output, a waiter for the end and a cancelled run hear of it from other processes", async () => {
+    verifies("EXEC-02", "EXEC-09");
+    await onEngine(engine, async (stores) => {
+      const [ada, bob, eve] = hostsOn(stores);
+      if (!ada || !bob || !eve) throw new Error("There are no hosts");
+      const waitMs = PATIENCE_MS;
+      const next = () => bob.work.next(bob.profile(), { waitMs, signal: new AbortController().signal });
+      const coming = next();
+      const { id: taskId } = await ada.submit();
+      const run = await coming;
+      expect(run?.record.id).toBe(taskId);
+      if (!run) return;
+      const followed = eve.executions.output(eve.call, { taskId }, { waitMs });
+      await bob.work.output(run, [{ stream: "stderr", bytes: Buffer.from("half way") }]);
+      expect((await followed).parts).toEqual([{ stream: "stderr", text: "half way" }]);
+      const end = eve.executions.get(eve.call, { taskId }, { waitMs });
+      const more = next();
+      const { id: other } = await ada.submit();
+      await bob.finish(run, { stderr: Buffer.from("half way, done"), value: [1] });
+      expect(await end).toMatchObject({ status: "succeeded", result: { value: [1], stderr: { head: "half way, done" } } });
+      const second = await more;
+      if (!second) throw new Error("Nothing was claimed");
+      await eve.executions.cancel(eve.call, { taskId: other });
+      await until("the run is killed", async () => second.signal.aborted);
+      const cancelled = ada.executions.get(ada.call, { taskId: other }, { waitMs });
+      await bob.finish(second, { ending: { kind: "killed" } });
+      expect((await cancelled).status).toBe("cancelled");
+    });
+  });
+
   test("what a worker holds that falls silent is run by another, however many processes look after it", async () => {
     verifies("EXEC-09");
     await onEngine(engine, async (stores) => {
