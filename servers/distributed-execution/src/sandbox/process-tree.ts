@@ -45,6 +45,7 @@ export interface TreeSample {
 interface ProcessState {
   readonly id: ProcessId;
   readonly parent: number;
+  readonly group: number;
   readonly ended: boolean;
   readonly cpuMs: number;
 }
@@ -81,6 +82,7 @@ function stateOf(pid: number): ProcessState | undefined {
   return {
     id: { pid, startedAt: fields[19] ?? "" },
     parent: number(1),
+    group: number(2),
     ended: fields[0] === "Z" || fields[0] === "X",
     cpuMs: (number(11) + number(12) + number(13) + number(14)) * MS_PER_TICK,
   };
@@ -145,7 +147,8 @@ function psTime(text: string): number {
   return Math.round((Number(days) * 86_400 + seconds) * 1_000);
 }
 
-async function samplePs(root: number): Promise<TreeSample> {
+/** By what `ps` says, as on systems without /proc. */
+export async function samplePs(root: number): Promise<TreeSample> {
   const { stdout } = await run("ps", ["-A", "-o", "pid=,ppid=,rss=,time=,lstart="], {
     timeout: PS_TIMEOUT_MS,
     maxBuffer: PS_BYTES_MAX,
@@ -243,6 +246,22 @@ async function gone(processes: Iterable<ProcessId>): Promise<void> {
   });
 }
 
+/** Who is in the process group that it leads, or led: children that it left behind stay in it unless they made one of their own. */
+function groupOf(leader: number): ProcessId[] {
+  try {
+    process.kill(-leader, 0);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ESRCH") return [];
+    if (code !== "EPERM") throw error; // there are some, of other users
+  }
+  if (!ON_LINUX) return []; // they are signalled as a group, and not waited for
+  return list("/proc").flatMap((name) => {
+    const state = /^\d+$/.test(name) ? stateOf(Number(name)) : undefined;
+    return state !== undefined && state.group === leader && !state.ended ? [state.id] : [];
+  });
+}
+
 /**
  * Kills all that descends from `root`, and `root` itself and its process group unless it is to be spared; settles when none of them runs
  * any more. It looks again until a look finds nothing new, so that what forked meanwhile dies too.
@@ -253,13 +272,14 @@ export async function killTree(root: number, options: { spareRoot?: boolean; kno
   const seen = new Map<string, ProcessId>();
   const spared = options.spareRoot === true ? root : undefined;
   for (const id of options.known ?? []) if (id.pid !== spared) seen.set(`${id.pid} ${id.startedAt}`, id);
+  if (spared === undefined) for (const id of groupOf(root)) seen.set(`${id.pid} ${id.startedAt}`, id);
   for (let round = 0; round < KILL_ROUNDS_MAX; round += 1) {
     const alive = (await sampleTree(root)).processes.filter((id) => id.pid !== spared);
     for (const id of [...seen.values()].filter(isAlive)) {
       alive.push(...(id.pid === root ? [] : (await sampleTree(id.pid)).processes));
     }
-    if (alive.length === 0) break;
     if (spared === undefined) kill(-root);
+    if (alive.length === 0) break;
     for (const id of alive) {
       seen.set(`${id.pid} ${id.startedAt}`, id);
       kill(id.pid);
