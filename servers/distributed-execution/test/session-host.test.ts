@@ -107,6 +107,15 @@ describe("a session", () => {
     expect(await state(id)).toMatchObject({ over: { because: "expired" } });
   });
 
+  test("whose time was up is expired, whoever comes first to write its end", async () => {
+    const { clock, store, sessions, call, worker, state } = swarm();
+    const { id } = await sessions.start(call("ada"), { environment: "javascript", ttlMs: 1_000 });
+    await worker("w1").claim(id);
+    await clock.advance(1_000);
+    await store.transact((tx) => sessions.letGo(tx, id, "w1"));
+    expect(await state(id)).toMatchObject({ over: { because: "expired" } });
+  });
+
   test("that is ended is closed where it is held at once, and its tasks are lost once", async () => {
     const { clock, sessions, call, worker, state } = swarm();
     const one = worker("w1");
