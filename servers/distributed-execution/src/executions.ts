@@ -274,11 +274,6 @@ export async function readExecution(store: Store, id: string): Promise<Execution
   throw noSuchExecution(id);
 }
 
-/** Several, in the order asked. */
-export async function readExecutions(store: Store, ids: readonly string[]): Promise<(ExecutionRecord | undefined)[]> {
-  return (await store.getMany(ids.map(executionKey))).map((entry) => entry && recordOf(entry));
-}
-
 async function withValue(store: Store, record: ExecutionRecord): Promise<ExecutionRecord> {
   const { result } = record;
   if (result?.valueBytes === undefined) return record;
