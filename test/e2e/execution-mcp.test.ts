@@ -4,9 +4,8 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { openStore } from "@mcp-swarm/store";
 import pg from "pg";
 import { beforeAll, describe, expect, inject, test } from "vitest";
@@ -17,6 +16,7 @@ import { Canaries } from "../support/canaries.ts";
 import { binOf, eventually, Host, ROOT, temporaryFolder } from "../support/host.ts";
 import { type PerplexityStub, perplexityStub, type Reply } from "../support/perplexity.ts";
 import { freshDatabase } from "../support/postgres.ts";
+import { supabaseApi } from "../support/supabase-api.ts";
 import { processesWith } from "../support/workers.ts";
 
 const SERVER = "distributed-execution";
@@ -24,16 +24,16 @@ const ODD_SERVER = join(ROOT, "servers", SERVER, "test", "mcp", "odd-server.ts")
 /** No task of these tests takes so long; it is how long they wait for one another. */
 const WITHIN_MS = 50_000;
 
-const require = createRequire(import.meta.url);
-
 /** The program of a server's package, as npx would start it. */
 function program(name: string, bin: string): string {
-  const manifest = require.resolve(`${name}/package.json`);
-  return join(dirname(manifest), (require(manifest) as { bin: Record<string, string> }).bin[bin] ?? "");
+  const folder = join(ROOT, "node_modules", ...name.split("/"));
+  const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { bin: Record<string, string> };
+  return join(folder, manifest.bin[bin] ?? "");
 }
 
 const THINKING = program("@modelcontextprotocol/server-sequential-thinking", "mcp-server-sequential-thinking");
 const POSTGRES = program("@modelcontextprotocol/server-postgres", "mcp-server-postgres");
+const SUPABASE = program("@supabase/mcp-server-supabase", "mcp-server-supabase");
 const PERPLEXITY = program("@perplexity-ai/mcp-server", "perplexity-mcp");
 
 const fromWorker = (name: string) => ["$", `{env:${name}}`].join("");
@@ -44,11 +44,18 @@ class Place implements Disposable {
   /** Names the operator's file, and with it every runner; servers that runners start carry it as an argument. */
   readonly marker = `swarm-${randomBytes(8).toString("hex")}`;
   readonly key = `pplx-${randomBytes(16).toString("hex")}`;
+  readonly token = `sbp_${randomBytes(20).toString("hex")}`;
   readonly databaseUrl: string;
-  readonly perplexityUrl: string;
 
-  constructor({ perplexityUrl = "http://127.0.0.1:9", databaseUrl = "" }: { perplexityUrl?: string; databaseUrl?: string }) {
-    this.perplexityUrl = perplexityUrl;
+  constructor({
+    perplexityUrl = "http://127.0.0.1:9",
+    databaseUrl = "",
+    supabaseUrl = "http://127.0.0.1:9",
+  }: {
+    perplexityUrl?: string;
+    databaseUrl?: string;
+    supabaseUrl?: string;
+  }) {
     this.databaseUrl = databaseUrl;
     const node = (script: string, ...args: string[]) => ({ command: process.execPath, args: [script, ...args] });
     const file = {
@@ -60,12 +67,25 @@ class Place implements Disposable {
           keepWarmMs: 60_000,
         },
         database: { ...node(POSTGRES, fromWorker("DATABASE_URL"), this.marker), tools: ["query"] },
+        supabase: {
+          // the last is not called; it names the process
+          ...node(
+            SUPABASE,
+            "--api-url",
+            supabaseUrl,
+            "--features",
+            "account,database,functions",
+            `--content-api-url=http://${this.marker}.invalid`,
+          ),
+          env: { SUPABASE_ACCESS_TOKEN: fromWorker("SUPABASE_ACCESS_TOKEN") },
+        },
         odd: { ...node(ODD_SERVER, "stubborn", this.marker), tools: ["*"] },
       },
       profiles: {
         coordination: { server: "thinking", uses: "coordination" },
         research: { server: "perplexity", uses: "research" },
         database: { server: "database", uses: "postgres" },
+        cloud: { server: "supabase", uses: "supabase" },
       },
       runner: {
         tasks: node(binOf("task-coordination")),
@@ -84,6 +104,7 @@ class Place implements Disposable {
       SWARM_STORE: store,
       SWARM_EXEC_CONFIG: this.file,
       PERPLEXITY_API_KEY: this.key,
+      SUPABASE_ACCESS_TOKEN: this.token,
       DATABASE_URL: this.databaseUrl,
     };
   }
@@ -377,7 +398,10 @@ describe("a runner", () => {
     expect(none).toMatchObject({ code: 1, stderr: expect.stringContaining("SWARM_EXEC_CONFIG") });
     const env = { SWARM_EXEC_CONFIG: place.file };
     const unknown = await runBin(SERVER, ["runner", "--profile", "cooking"], { env });
-    expect(unknown).toMatchObject({ code: 1, stderr: expect.stringContaining("It has: coordination, research, database.") });
+    expect(unknown).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("It has: coordination, research, database, cloud."),
+    });
     const slots = await runBin(SERVER, ["runner", "--profile", "research", "--slots", "many"], { env });
     expect(slots).toMatchObject({ code: 1, stderr: expect.stringContaining("--slots") });
   });
@@ -418,13 +442,46 @@ describe("submit_task with the environment mcp", () => {
     await nothingLeft(place);
   });
 
+  test("has Supabase's own server run SQL, list projects, deploy a function and publish a table's changes", async () => {
+    verifies("EXEC-15");
+    const databaseUrl = await freshDatabase(inject("postgresUrl"));
+    const token = { value: "" };
+    await using api = await supabaseApi(databaseUrl, token);
+    using place = new Place({ supabaseUrl: api.url });
+    token.value = place.token;
+    const host = await asking(place);
+    const operation = async (name: string, parameters: Record<string, unknown>) => {
+      const answer = await submit(host, { profile: "cloud", operation: name, parameters });
+      expect(answer.task.status, JSON.stringify(answer)).toBe("succeeded");
+      return JSON.stringify(answer.result?.value);
+    };
+    const sql = "create publication supabase_realtime; create table moons (name text); select 6 * 7 as answer";
+    await operation("execute_sql", { projectId: "planets", sql });
+    expect(await operation("execute_sql", { projectId: "planets", sql: "select 6 * 7 as answer" })).toContain("42");
+    expect(await operation("manage_projects", {})).toContain("Planets");
+    await operation("realtime_subscriptions", { projectId: "planets", table: "moons" });
+    const published = "select tablename from pg_publication_tables where pubname = 'supabase_realtime'";
+    expect(await operation("execute_sql", { projectId: "planets", sql: published })).toContain("moons");
+    const files = [{ name: "index.ts", content: "Deno.serve(() => new Response('hello'))" }];
+    expect(await operation("deploy_function", { projectId: "planets", name: "hello", files })).toContain("ACTIVE");
+    expect(api.deployed).toEqual([expect.stringContaining("new Response('hello')")]);
+    const injected = await submit(host, {
+      ...{ profile: "cloud", operation: "realtime_subscriptions" },
+      parameters: { projectId: "planets", table: 'moons"; drop table moons; --' },
+    });
+    expect(injected.task.status).toBe("failed");
+    expect(await operation("execute_sql", { projectId: "planets", sql: "select count(*) from moons" })).toContain("count");
+    await host.close();
+    await nothingLeft(place);
+  });
+
   test("is refused before it is queued when it cannot be done", async () => {
     verifies("EXEC-15");
     using place = new Place({});
     await using host = await asking(place);
     for (const [code, reason] of [
       ["select 1", "it is not JSON"],
-      [{ server: "nowhere", tool: "t" }, "There are: thinking, perplexity, database, odd."],
+      [{ server: "nowhere", tool: "t" }, "There are: thinking, perplexity, database, supabase, odd."],
       [{ server: "thinking", tool: "sequentialthinking" }, "permission_denied"],
       [{ profile: "database", operation: "execute_sql" }, "Missing: parameters.sql"],
     ] as const) {
