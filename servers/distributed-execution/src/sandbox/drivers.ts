@@ -19,6 +19,7 @@ export const LOADERS: DriverLoaders = {
   bwrap: async () => (await import("./bwrap/driver.ts")).openBwrap,
   pyodide: async () => (await import("./pyodide/driver.ts")).openPyodideDriver,
   quickjs: async () => (await import("./quickjs/driver.ts")).openQuickJs,
+  "sandbox-runtime": async () => (await import("./sandbox-runtime/driver.ts")).openSandboxRuntime,
   mcp: async () => (await import("../mcp/mcp-driver.ts")).openMcpDriver,
 };
 
