@@ -44,7 +44,7 @@ const FILLS: Record<string, { write: (n: number) => ToolCall; read: (n: number) 
   "distributed-execution": {
     write: (n) => [
       "create_environment",
-      { name: `t${n}`, runtime: "bash", description: LONG.slice(0, 200), env: { NOTE: LONG.slice(0, 4_000) } },
+      { name: `t${n}`, runtime: "javascript", description: LONG.slice(0, 200), env: { NOTE: LONG.slice(0, 4_000) } },
     ],
     read: (n) => ["list_environments", { name: `t${n}` }],
   },

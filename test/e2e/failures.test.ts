@@ -30,7 +30,7 @@ const CALLS: Record<string, Calls> = {
   "distributed-execution": {
     write: [
       "submit_task",
-      `{"code":"Work","stdin":"${SECRET}","environment":"bash","dedupe":"Work","requires":{"labels":["nowhere","Work"]}}`,
+      `{"code":"Work","stdin":"${SECRET}","environment":"javascript","dedupe":"Work","requires":{"labels":["nowhere","Work"]}}`,
     ],
     namespace: "exec",
     uses: (answer) => {

@@ -1,25 +1,35 @@
-/** What the tests over all servers need to know of distributed-execution. Its code is bash, in bubblewrap. */
+/** What the tests over all servers need to know of distributed-execution. Its code is JavaScript, which runs everywhere. */
 import { expect } from "vitest";
 import type { Host } from "../../support/host.ts";
 import type { ServerProof, ToolCall } from "./proof.ts";
 
-const RUNTIME = "bash";
-/** Says its input and its first argument, and leaves a file and one with a name that it was given. */
-const ECHO = `cat; echo "$1" >&2; mkdir -p out; cat a.txt > out/note.txt; cat a.txt > "out/$2" 2>&1; exit 0`;
-const ENDLESS = "while :; do :; done";
+const RUNTIME = "javascript";
+/** Says its input and its first argument, leaves a file and, if it may, one with a name that it was given; its value is its input. */
+const ECHO = `
+console.log(stdin);
+console.error(args[0]);
+const given = readFile("a.txt");
+writeFile("out/note.txt", given);
+try {
+  writeFile("out/" + args[1], given);
+} catch (error) {
+  console.error(error.message);
+}
+stdin`;
+const ENDLESS = "for (;;) {}";
 /** No worker has it: what requires it stays in the queue. */
 const NOWHERE = { requires: { labels: ["nowhere"] } };
 const WAIT = { waitMs: 50_000 };
 
 const OF_TASK = { taskId: "%task.id" };
 const OF_BATCH = { batchId: "%batchId" };
-const WAITING: ToolCall = ["submit_task", { code: "echo @", environment: RUNTIME, ...NOWHERE }];
+const WAITING: ToolCall = ["submit_task", { code: "'@'", environment: RUNTIME, ...NOWHERE }];
 
 export const distributedExecution: ServerProof = {
   varies: ["cpuMs", "peakMemoryMiB", "utilisation", "running", "slots"],
   setup: [
-    ["submit_task", { code: "echo 1", environment: RUNTIME, ...NOWHERE }],
-    ["submit_batch", { tasks: [{ key: "a1", code: "echo 1" }], defaults: { environment: RUNTIME, ...NOWHERE } }],
+    ["submit_task", { code: "1", environment: RUNTIME, ...NOWHERE }],
+    ["submit_batch", { tasks: [{ key: "a1", code: "1" }], defaults: { environment: RUNTIME, ...NOWHERE } }],
     ["start_session", { environment: RUNTIME }],
     ["create_environment", { name: "a1", runtime: RUNTIME }],
   ],
@@ -46,8 +56,8 @@ export const distributedExecution: ServerProof = {
       "submit_batch",
       {
         tasks: [
-          { key: "one", code: "echo 1" },
-          { key: "two", code: "echo 2", dependencies: ["one"] },
+          { key: "one", code: "1" },
+          { key: "two", code: "2", dependencies: ["one"] },
         ],
         ...{ defaults: { environment: RUNTIME }, maxConcurrency: 1, name: "Two" },
       },
@@ -55,8 +65,8 @@ export const distributedExecution: ServerProof = {
     ["get_batch", { ...OF_BATCH, ...WAIT }],
     ["cancel_batch", OF_BATCH],
     ["start_session", { environment: RUNTIME, ttlMs: 600_000 }],
-    ["submit_task", { code: "echo 1 > kept", environment: RUNTIME, sessionId: "%session.sessionId", ...WAIT }],
-    ["submit_task", { code: "cat kept", environment: RUNTIME, sessionId: "%session.sessionId", ...WAIT }],
+    ["submit_task", { code: "var kept = 1", environment: RUNTIME, sessionId: "%session.sessionId", ...WAIT }],
+    ["submit_task", { code: "kept", environment: RUNTIME, sessionId: "%session.sessionId", ...WAIT }],
     ["list_sessions", {}],
     ["end_session", { sessionId: "%session.sessionId" }],
     ["delete_environment", { name: "small" }],
@@ -64,17 +74,17 @@ export const distributedExecution: ServerProof = {
   writes: {
     submit_task: {
       before: [],
-      args: { code: "echo @", environment: RUNTIME, ...NOWHERE },
-      other: { code: "echo other", environment: RUNTIME, ...NOWHERE },
+      args: { code: "'@'", environment: RUNTIME, ...NOWHERE },
+      other: { code: "3", environment: RUNTIME, ...NOWHERE },
     },
     cancel_task: { before: [WAITING], args: OF_TASK, other: { ...OF_TASK, waitMs: 1 } },
     submit_batch: {
       before: [],
-      args: { tasks: [{ key: "a", code: "echo @" }], defaults: { environment: RUNTIME, ...NOWHERE } },
-      other: { tasks: [{ key: "b", code: "echo @" }], defaults: { environment: RUNTIME, ...NOWHERE } },
+      args: { tasks: [{ key: "a", code: "'@'" }], defaults: { environment: RUNTIME, ...NOWHERE } },
+      other: { tasks: [{ key: "b", code: "'@'" }], defaults: { environment: RUNTIME, ...NOWHERE } },
     },
     cancel_batch: {
-      before: [["submit_batch", { tasks: [{ key: "a", code: "echo @" }], defaults: { environment: RUNTIME, ...NOWHERE } }]],
+      before: [["submit_batch", { tasks: [{ key: "a", code: "'@'" }], defaults: { environment: RUNTIME, ...NOWHERE } }]],
       args: OF_BATCH,
       other: { batchId: "another" },
     },
@@ -103,7 +113,7 @@ export const distributedExecution: ServerProof = {
     const short = text.slice(0, 60);
     const environment = `hostile-${n}`;
     const task = { code: ECHO, stdin: text, args: [text, short], files: [{ path: "a.txt", text }] };
-    const asked = { code: "echo 1", environment: RUNTIME, ...NOWHERE };
+    const asked = { code: "1", environment: RUNTIME, ...NOWHERE };
     const made = { name: `more-${n}`, runtime: RUNTIME };
     return [
       ["writer", "create_environment", { name: environment, runtime: RUNTIME, description: text, env: { NOTE: text } }],
@@ -170,15 +180,16 @@ export const distributedExecution: ServerProof = {
     });
     expect(read).toMatchObject({
       task: { status: "succeeded", agentId: await nameOf(writer) },
-      result: { exitCode: 0, stdout: mark, stderr: "said\n", files: [{ path: "named.txt" }, { path: "note.txt" }] },
+      result: { exitCode: 0, value: mark, stdout: `${mark}\n`, stderr: "said\n" },
     });
+    expect(read.result.files.map(({ path }) => path).toSorted()).toEqual(["named.txt", "note.txt"]);
     for (const { artifactId, uri } of read.result.files) {
       expect(await reader.call("get_artifact", { artifactId })).toMatchObject({ part: { text: mark } });
       expect((await reader.client.readResource({ uri })).contents).toMatchObject([{ text: mark }]);
     }
     expect(await reader.read(`execution://${task.id}`)).toMatchObject({
       task: { status: "succeeded" },
-      result: { stdout: mark },
+      result: { value: mark },
     });
   },
 };

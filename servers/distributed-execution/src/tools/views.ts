@@ -210,7 +210,8 @@ function enforcementView({ limits }: Capabilities): { enforced: LimitName[]; wat
 }
 
 export function workerView(row: WorkerRow, scale: number): Output<typeof schemas.worker> {
-  const { id, name, kind, host, platform, arch, labels, slots, running, startedAt, seenAt, offers } = row;
+  const { id, name, kind, host, platform, arch, labels, slots, running, startedAt, seenAt } = row;
+  const offers = row.offers.toSorted((a, b) => (a.environment < b.environment ? -1 : 1));
   const unavailable = offers.flatMap((one) => (one.available ? [] : [{ environment: one.environment, reason: one.reason }]));
   const told = unavailable.slice(0, Math.ceil(UNAVAILABLE * scale));
   return {

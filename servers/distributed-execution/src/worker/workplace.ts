@@ -48,7 +48,7 @@ export class Workplace {
   readonly #options: WorkplaceOptions;
   readonly #drivers: Drivers;
   readonly #sessions: SessionHost;
-  #working: { readonly worker: Worker; readonly presence: WorkerPresence } | undefined;
+  #working: { readonly worker: Worker; readonly presence: WorkerPresence; readonly watch: Disposable } | undefined;
 
   constructor(options: WorkplaceOptions) {
     const { workerId, settings, store, clock, leases, letGo, environments, operator, onError, loaders } = options;
@@ -82,13 +82,13 @@ export class Workplace {
     return this.#working !== undefined;
   }
 
-  /** Looks at every environment there is, with all drivers that they need; what has been looked at is not tried again. */
+  /** Looks at every environment there is, or at these alone, with all drivers that they need; what has been looked at is not tried again. */
   async lookAtAll(only?: readonly string[]): Promise<void> {
     const { environments, store, workerId } = this.#options;
     const all = await environments.all(store);
     const asked = only === undefined ? all : all.filter(({ name }) => only.includes(name));
     const wanted = asked.map(({ name, version }) => ({ environment: name, version, requires: {} }));
-    if (await this.offers.look(this.offers.unknown(wanted, workerId))) this.#working?.worker.offersChanged();
+    await this.offers.look(this.offers.unknown(wanted, workerId));
     await this.#working?.presence.announce();
   }
 
@@ -102,9 +102,9 @@ export class Workplace {
     const worker = new Worker({
       ...{ workerId, source, clock, mayRun, onError, arch: process.arch, labels: settings.labels, slots: settings.slots },
       ...{ offers: this.offers, sessions: this.#sessions },
-      onOffers: () => void presence.announce(),
     });
-    this.#working = { worker, presence };
+    const watch = this.offers.onFound(() => void presence.announce());
+    this.#working = { worker, presence, watch };
     await presence.announce();
     worker.start();
   }
@@ -113,6 +113,7 @@ export class Workplace {
   async stop(): Promise<void> {
     const working = this.#working;
     this.#working = undefined;
+    working?.watch[Symbol.dispose]();
     await working?.worker.stop();
     await Promise.all([working?.presence.leave(), this.#drivers.close()]);
   }
