@@ -8,7 +8,7 @@ import type { Duplex, Readable, Writable } from "node:stream";
 import { SwarmError } from "@mcp-swarm/core";
 import type { Cut, Ending, LimitName, Limits, RunHooks, Usage } from "./driver.ts";
 import { guard, unguard } from "./guardian.ts";
-import { killTree, type ProcessId, proportionalMemory, sampleTree } from "./process-tree.ts";
+import { killGroup, killTree, type ProcessId, proportionalMemory, sampleTree } from "./process-tree.ts";
 
 /** How often a tree is looked at, in ms; the first time sooner, so that short runs are measured too. */
 const WATCH_FIRST_MS = 15;
@@ -123,6 +123,7 @@ export async function startChild(spec: ChildSpec): Promise<Child> {
   const killAll = async (): Promise<void> => {
     await killTree(pid, { known: known.values() });
     await exited;
+    await killGroup(pid);
     unguard(pid);
   };
   let killing: Promise<void> | undefined;

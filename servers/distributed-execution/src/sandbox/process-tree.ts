@@ -88,14 +88,17 @@ function stateOf(pid: number): ProcessState | undefined {
   };
 }
 
-function memoryOf(pid: number): number {
-  const status = read(`/proc/${pid}/status`) ?? "";
+const MEMORY_LINES = /^(?:RssAnon|RssShmem|VmSwap):\s+(\d+) kB/gm;
+const SHARED_MEMORY_LINES = /^(?:Pss_Anon|Pss_Shmem|SwapPss):\s+(\d+) kB/gm;
+
+function sumOf(lines: RegExp, text: string): number {
   let bytes = 0;
-  for (const name of ["RssAnon", "RssShmem", "VmSwap"]) {
-    const line = new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(status);
-    bytes += Number(line?.[1] ?? 0) * KIB;
-  }
+  for (const [, kib] of text.matchAll(lines)) bytes += Number(kib) * KIB;
   return bytes;
+}
+
+function memoryOf(pid: number): number {
+  return sumOf(MEMORY_LINES, read(`/proc/${pid}/status`) ?? "");
 }
 
 function childrenOf(pid: number): number[] {
@@ -202,9 +205,7 @@ export function proportionalMemory(processes: readonly ProcessId[]): number | un
       bytes += memoryOf(pid);
       continue;
     }
-    for (const name of ["Pss_Anon", "Pss_Shmem", "SwapPss"]) {
-      bytes += Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(rollup)?.[1] ?? 0) * KIB;
-    }
+    bytes += sumOf(SHARED_MEMORY_LINES, rollup);
   }
   return bytes;
 }
@@ -246,22 +247,6 @@ async function gone(processes: Iterable<ProcessId>): Promise<void> {
   });
 }
 
-/** Who is in the process group that it leads, or led: children that it left behind stay in it unless they made one of their own. */
-function groupOf(leader: number): ProcessId[] {
-  try {
-    process.kill(-leader, 0);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ESRCH") return [];
-    if (code !== "EPERM") throw error; // there are some, of other users
-  }
-  if (!ON_LINUX) return []; // they are signalled as a group, and not waited for
-  return list("/proc").flatMap((name) => {
-    const state = /^\d+$/.test(name) ? stateOf(Number(name)) : undefined;
-    return state !== undefined && state.group === leader && !state.ended ? [state.id] : [];
-  });
-}
-
 /**
  * Kills all that descends from `root`, and `root` itself and its process group unless it is to be spared; settles when none of them runs
  * any more. It looks again until a look finds nothing new, so that what forked meanwhile dies too.
@@ -272,7 +257,6 @@ export async function killTree(root: number, options: { spareRoot?: boolean; kno
   const seen = new Map<string, ProcessId>();
   const spared = options.spareRoot === true ? root : undefined;
   for (const id of options.known ?? []) if (id.pid !== spared) seen.set(`${id.pid} ${id.startedAt}`, id);
-  if (spared === undefined) for (const id of groupOf(root)) seen.set(`${id.pid} ${id.startedAt}`, id);
   for (let round = 0; round < KILL_ROUNDS_MAX; round += 1) {
     const alive = (await sampleTree(root)).processes.filter((id) => id.pid !== spared);
     for (const id of [...seen.values()].filter(isAlive)) {
@@ -287,6 +271,26 @@ export async function killTree(root: number, options: { spareRoot?: boolean; kno
     await delay(KILL_PAUSE_MS);
   }
   await gone(seen.values());
+}
+
+/**
+ * Kills what is left of the process group of a leader that has ended: children that it left behind stay in it unless they made one of their
+ * own. Settles when none of them runs any more.
+ */
+export async function killGroup(leader: number): Promise<void> {
+  try {
+    process.kill(-leader, "SIGKILL");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ESRCH") return; // as always when it left nothing
+    if (code !== "EPERM") throw error;
+  }
+  if (!ON_LINUX) return; // signalled, and not waited for
+  const left = list("/proc").flatMap((name) => {
+    const state = /^\d+$/.test(name) ? stateOf(Number(name)) : undefined;
+    return state !== undefined && state.group === leader && !state.ended ? [state.id] : [];
+  });
+  await gone(left);
 }
 
 /** When a process started, in words that tell it from every other of that number; undefined when it is gone. */

@@ -21,8 +21,7 @@ export const SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin";
 /** Its arguments: size, number of files, where. It ends when the worker's end of the channel does. */
 const HOLD = `
 mount -t tmpfs -o "size=$1,nr_inodes=$2,mode=0700" none "$3" || exit 1
-mkdir -m 0755 "$3/work" "$3/work/${OUT_FOLDER}" || exit 1
-mkdir -m 1777 "$3/tmp" "$3/shm" || exit 1
+mkdir -m 0755 "$3/work" "$3/work/${OUT_FOLDER}" "$3/tmp" "$3/shm" || exit 1
 echo 1000 > /proc/self/oom_score_adj
 echo ready >&3
 read -r end <&3
