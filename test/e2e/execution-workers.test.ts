@@ -13,7 +13,7 @@ import { eventually, Host, type HostOptions, temporaryFolder } from "../support/
 import { ownNetwork } from "../support/own-network.ts";
 import { freshDatabase } from "../support/postgres.ts";
 import { SecuredSwarm } from "../support/secured.ts";
-import { descendantsOf, processesWith, stillThere, WorkerProcess } from "../support/workers.ts";
+import { descendantsOf, processesWith, stillThere, type WorkerOptions, WorkerProcess } from "../support/workers.ts";
 
 const SERVER = "distributed-execution";
 /** Long enough that a busy machine does not cost a living worker its lease. */
@@ -33,6 +33,12 @@ interface Answer {
 async function asking(store: string, more: HostOptions = {}): Promise<Host> {
   const { env = {}, ...rest } = more;
   return await Host.start({ server: SERVER, agent: "asker", store, env: { SWARM_EXEC_SLOTS: "0", ...env }, ...rest });
+}
+
+/** A worker that offers bash alone, unless its arguments say otherwise: trying the others takes its time. */
+async function working({ args = [], ...more }: WorkerOptions): Promise<WorkerProcess> {
+  const only = args.includes("--environments") ? [] : ["--environments", "bash"];
+  return await WorkerProcess.start({ ...more, args: [...only, ...args] });
 }
 
 const submit = (host: Host, code: string, more: Record<string, unknown> = {}) =>
@@ -62,7 +68,8 @@ const isGone = (what: string, marker: string) => eventually(what, () => processe
 
 beforeAll(async () => {
   using folder = temporaryFolder();
-  await using worker = await WorkerProcess.start({ store: folder.store });
+  await using worker = await working({ store: folder.store });
+  await eventually("the worker says what it runs", () => /^ {2}bash: /m.test(worker.stderr));
   if (!/^ {2}bash: bwrap$/m.test(worker.stderr)) {
     throw new Error(`These tests need bubblewrap (on Debian: apt-get install bubblewrap). The worker says:\n${worker.stderr}`);
   }
@@ -74,7 +81,7 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     using meeting = await meet();
     const { store } = meeting;
     await using host = await asking(store, { env: { SWARM_LEASE_MS: String(LEASE_MS) } });
-    const first = await WorkerProcess.start({ store, leaseMs: LEASE_MS });
+    const first = await working({ store, leaseMs: LEASE_MS });
     const run = await stubborn(host);
     const before = await host.call<Answer>("get_result", { taskId: run.task.id });
     expect(before.task).toMatchObject({ status: "running", attempt: 1, workerId: first.id });
@@ -84,7 +91,7 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     await isGone("the killed worker's sandbox is dead", run.marker);
     await eventually("all that it had started is dead", () => stillThere(processes).length === 0, DEAD_MS_MAX);
 
-    await using second = await WorkerProcess.start({ store, leaseMs: LEASE_MS });
+    await using second = await working({ store, leaseMs: LEASE_MS });
     const again = await eventually("the other runs it", async () => {
       const { task } = await host.call<Answer>("get_result", { taskId: run.task.id });
       return task.status === "running" && task.attempt === 2 ? task : undefined;
@@ -98,7 +105,7 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     verifies("EXEC-07", "EXEC-09");
     using meeting = await meet();
     await using host = await asking(meeting.store);
-    await using worker = await WorkerProcess.start({ store: meeting.store });
+    await using worker = await working({ store: meeting.store });
     const run = await stubborn(host);
     const cancelled = host.call<Answer>("cancel_task", { taskId: run.task.id, waitMs: WAIT_MS });
     await isGone("the sandbox is dead", run.marker);
@@ -113,7 +120,7 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     using meeting = await meet();
     const { store } = meeting;
     await using host = await asking(store);
-    const first = await WorkerProcess.start({ store, leaseMs: LONG_LEASE_MS });
+    const first = await working({ store, leaseMs: LONG_LEASE_MS });
     const run = await stubborn(host, { maxAttempts: 1 });
     const processes = descendantsOf(first.pid);
     const { pid } = first;
@@ -125,7 +132,7 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     const { task } = await host.call<Answer>("get_result", { taskId: run.task.id });
     expect(task).toMatchObject({ status: "queued", attempt: 1 });
     expect(await host.call("list_workers")).toMatchObject({ workers: [] });
-    await using second = await WorkerProcess.start({ store, leaseMs: LONG_LEASE_MS });
+    await using second = await working({ store, leaseMs: LONG_LEASE_MS });
     await eventually("the other runs it", () => processesWith(`${run.marker}-`).length >= 3);
     expect((await host.call<Answer>("get_result", { taskId: run.task.id })).task).toMatchObject({
       ...{ status: "running", attempt: 2, workerId: second.id },
@@ -139,13 +146,13 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     using meeting = await meet();
     const store = await openStore(meeting.store);
     await using host = await asking(meeting.store, { env: { SWARM_LEASE_MS: String(LEASE_MS) } });
-    await using sleeper = await WorkerProcess.start({ store: meeting.store, leaseMs: LEASE_MS });
+    await using sleeper = await working({ store: meeting.store, leaseMs: LEASE_MS });
     const marker = freshMarker();
     const code = `echo "by $1"; exec -a ${marker} sleep "$2"`;
     const { task } = await submit(host, code, { args: ["whoever", "8"], timeout: 60_000 });
     await eventually("it runs", () => processesWith(marker).length > 0);
     await stop(sleeper.pid, store);
-    await using heir = await WorkerProcess.start({ store: meeting.store, leaseMs: LEASE_MS });
+    await using heir = await working({ store: meeting.store, leaseMs: LEASE_MS });
     const taken = await eventually("the heir runs it", async () => {
       const answer = await host.call<Answer>("get_result", { taskId: task.id });
       return answer.task.attempt === 2 ? answer.task : undefined;
@@ -171,8 +178,8 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     using meeting = await meet();
     const { store } = meeting;
     await using host = await asking(store);
-    await using plain = await WorkerProcess.start({ store, args: ["--environments", "bash,python3", "--name", "plain"] });
-    await using special = await WorkerProcess.start({ store, args: ["--labels", "gpu,eu", "--environments", "bash"] });
+    await using plain = await working({ store, args: ["--environments", "bash,python3", "--name", "plain"] });
+    await using special = await working({ store, args: ["--labels", "gpu,eu", "--environments", "bash"] });
     const { workers } = await host.call<{ workers: { id: string; labels: string[]; environments: string[]; arch: string }[] }>(
       "list_workers",
     );
@@ -197,7 +204,7 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     using meeting = await meet();
     const { store } = meeting;
     const host = await asking(store);
-    const worker = await WorkerProcess.start({ store });
+    const worker = await working({ store });
     const code = 'echo out; echo err >&2; mkdir -p out; printf "%s" "$1" > out/kept.txt; exit 3';
     const { task } = await submit(host, code, { args: ["artifact"] });
     await resultOf(host, { task } as Answer);
@@ -211,7 +218,7 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     expect(result).toMatchObject({ exitCode: 3, stdout: "out\n", stderr: "err\n", files: [{ path: "kept.txt" }] });
     const file = await other.call("get_artifact", { artifactId: result.files[0]?.artifactId });
     expect(JSON.stringify(file)).toContain(`"text":"artifact"`);
-    await using late = await WorkerProcess.start({ store, args: ["--labels", "none-yet"] });
+    await using late = await working({ store, args: ["--labels", "none-yet"] });
     expect(await resultOf(other, waiting)).toMatchObject({ task: { status: "succeeded", workerId: late.id } });
   });
 });
@@ -222,8 +229,8 @@ test("of two workers on networks of their own one is cut off: that costs time, a
   await using here = await ownNetwork(store);
   await using there = await ownNetwork(store);
   await using host = await asking(store, { env: { SWARM_LEASE_MS: String(LEASE_MS) } });
-  await using one = await WorkerProcess.start({ store, leaseMs: LEASE_MS, network: here });
-  await using two = await WorkerProcess.start({ store, leaseMs: LEASE_MS, network: there });
+  await using one = await working({ store, leaseMs: LEASE_MS, network: here });
+  await using two = await working({ store, leaseMs: LEASE_MS, network: there });
   const ids = [one.id, two.id];
   const workersOf = async (answers: Answer[]) => {
     const done = await Promise.all(answers.map((answer) => resultOf(host, answer)));
@@ -284,12 +291,12 @@ describe("a worker of a secured swarm", () => {
     const env = (agent: string) => ({ SWARM_KEY_FILE: swarm.keyFile(agent) });
     const store = swarm.url;
     await using host = await Host.start({ server: SERVER, store, env: { SWARM_EXEC_SLOTS: "0", ...env("asker") } });
-    await using idle = await WorkerProcess.start({ store, env: env("watcher") }); // may read, not run
+    await using idle = await working({ store, env: env("watcher") }); // may read, not run
     const unserved = await submit(host, "true", { queueTimeout: 2_000, waitMs: WAIT_MS });
     expect(unserved.task).toMatchObject({ status: "expired", attempt: 0 });
     expect(isAlive(idle.pid)).toBe(true);
 
-    await using runner = await WorkerProcess.start({ store, leaseMs: LONG_LEASE_MS, env: env("runner") });
+    await using runner = await working({ store, leaseMs: LONG_LEASE_MS, env: env("runner") });
     const canary = await submit(host, "env; cat /proc/*/environ | tr '\\0' '\\n'", { waitMs: WAIT_MS });
     expect(canary.task).toMatchObject({ status: expect.stringMatching(/succeeded|failed/), workerId: runner.id });
     expect(canary.result?.stdout).not.toMatch(/SWARM_|runner\.json|swarm\.db/);
@@ -301,7 +308,7 @@ describe("a worker of a secured swarm", () => {
       return task.status === "queued";
     });
     await eventually("it says why", () => /shut out/.test(runner.stderr));
-    await using heir = await WorkerProcess.start({ store, env: env("heir") });
+    await using heir = await working({ store, env: env("heir") });
     await eventually("another runs it", () => processesWith(`${run.marker}-`).length >= 3);
     expect((await host.call<Answer>("get_result", { taskId: run.task.id })).task).toMatchObject({
       attempt: 2,

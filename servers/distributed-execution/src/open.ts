@@ -67,18 +67,24 @@ export async function openDistributedExecution(host: Host): Promise<DistributedE
 /** A process that does nothing but work. */
 export interface OpenedWorker extends Domain {
   describe(): WorkerDescription;
+  /** Settles when every environment was tried; it works from the start with those that are known. */
+  readonly tried: Promise<void>;
   /** What policy lets it run may be other than before. */
   standingChanged(): void;
 }
 
-/** Tries every environment there is, and takes runs from then on. */
+/** Takes runs from now on, and tries every environment there is meanwhile. */
 export async function openWorker(host: Host, settings: WorkerSettings): Promise<OpenedWorker> {
   const ground = openGround(host);
   const place = await openWorkplace(host, ground, settings);
-  await place.lookAtAll();
   ground.maintenance.start();
   await place.start();
+  const tried = place.lookAtAll();
+  tried.catch((error: unknown) =>
+    ground.onError(error, "Not every environment could be tried; tasks that wait for one bring another try"),
+  );
   return {
+    tried,
     describe: () => place.describe(),
     standingChanged: () => place.standingChanged(),
     async close() {

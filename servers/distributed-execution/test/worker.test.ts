@@ -188,6 +188,26 @@ describe("a worker", () => {
     expect(source.waiting.map(({ id }) => id)).toEqual(["f"]);
   });
 
+  test("takes what it can run while another driver is still being tried, and its end does not wait for that", async () => {
+    const slow = new FakeDriver();
+    let tried = 0;
+    slow.probe = async () => {
+      tried += 1;
+      return await new Promise<never>(() => {});
+    };
+    const late = environmentOf({ name: "late", runtime: "bash", drivers: ["bwrap"] });
+    environments = [JAVASCRIPT, late];
+    source.add({ id: "l", code: "exit 0", environment: late }, { id: "a", code: "exit 0" });
+    const one = working({ offers: offersOf({}, { quickjs: driver, bwrap: slow }) });
+    await ended(1);
+    environments.push(environmentOf({ name: "more", runtime: "javascript" }));
+    source.add({ id: "b", code: "exit 0", environment: environments.at(-1) as Environment });
+    await ended(2);
+    expect(source.finished.map(({ id }) => id)).toEqual(["a", "b"]);
+    expect(tried).toBe(1);
+    await one.stop();
+  });
+
   test("that cannot reach the store asks again", async () => {
     source.away = new SwarmError("unavailable", "away");
     const offers = offersOf();

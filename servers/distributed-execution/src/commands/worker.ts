@@ -89,7 +89,12 @@ async function work(swarm: SwarmProcess, settings: WorkerSettings): Promise<void
     if (refusal === undefined && !open) {
       const secured = security ? { signatures: security.trust, security } : {};
       open = await openWorker({ store, presence, config, clock, random, log, processId, ...secured }, settings);
-      say(open.describe());
+      const begun = open;
+      say(begun.describe());
+      begun.tried.then(
+        () => sayOffers(begun.describe()),
+        () => {}, // it was logged
+      );
     } else if (refusal !== undefined) {
       const closing = open;
       open = undefined;
@@ -131,10 +136,14 @@ function refusalOf(guard: Guard): unknown {
 }
 
 /** For the person who started it. */
-function say({ id, name, slots, labels, offers }: WorkerDescription): void {
-  const lines = [`Worker ${id} (${name}) runs ${slots} at once${labels.length > 0 ? `, labels ${labels.join(", ")}` : ""}.`];
-  for (const offer of offers) {
-    lines.push(offer.available ? `  ${offer.environment}: ${offer.driver}` : `  ${offer.environment}: not here. ${offer.reason}`);
-  }
-  process.stderr.write(`${lines.join("\n")}\n`);
+function say({ id, name, slots, labels }: WorkerDescription): void {
+  const labelled = labels.length > 0 ? `, labels ${labels.join(", ")}` : "";
+  process.stderr.write(`Worker ${id} (${name}) runs ${slots} at once${labelled}.\n`);
+}
+
+function sayOffers({ offers }: WorkerDescription): void {
+  const lines = offers.map(
+    (offer) => `  ${offer.environment}: ${offer.available ? offer.driver : `not here. ${offer.reason}`}\n`,
+  );
+  process.stderr.write(lines.join(""));
 }

@@ -49,6 +49,9 @@ export class Offers {
   readonly #options: OffersOptions;
   readonly #probed = new Map<DriverName, Probed>();
   readonly #known = new Map<string, Known>();
+  /** What is being tried, and whether it turns out to run here. */
+  readonly #looking = new Map<string, Promise<boolean>>();
+  readonly #told = new Set<() => void>();
 
   constructor(options: OffersOptions) {
     this.#options = options;
@@ -64,12 +67,20 @@ export class Offers {
     return { environment: name, version, available: true, driver, runtimeVersion };
   }
 
-  /** What is wanted that has not been looked at yet, or failed so long ago that it is looked at again; of each environment once. */
+  /** What is wanted that is not known yet, or failed so long ago that it is looked at again; of each environment once. */
   unknown(demands: readonly Demand[], workerId: string): Demand[] {
     const unknown = new Map<string, Demand>();
-    for (const demand of demands)
-      if (this.#isFor(demand, workerId) && !this.#remembered(demand)) unknown.set(keyOf(demand), demand);
+    for (const demand of demands) {
+      const key = keyOf(demand);
+      if (!this.#isFor(demand, workerId) || this.#remembered(demand)) continue;
+      unknown.set(key, demand);
+    }
     return [...unknown.values()];
+  }
+
+  /** Whether it is being tried just now. */
+  isLookedAt(demand: Demand): boolean {
+    return this.#looking.has(keyOf(demand));
   }
 
   /** Whether any of this might be run here, as far as is known without trying anything. */
@@ -79,18 +90,43 @@ export class Offers {
 
   /** Finds out about these together, so that none waits for a slow driver of another, and remembers it. Answers whether any runs here. */
   async look(demands: readonly Pick<Demand, "environment" | "version">[]): Promise<boolean> {
-    const found = await Promise.all(demands.map((demand) => this.#lookAt(demand)));
-    return found.includes(true);
+    return (await Promise.all(demands.map((demand) => this.#look(demand)))).includes(true);
   }
 
-  async #lookAt({ environment: name, version }: Pick<Demand, "environment" | "version">): Promise<boolean> {
+  /** `look`, which goes on when this returns: as soon as one is found to run here, or none does. */
+  async lookForAny(demands: readonly Pick<Demand, "environment" | "version">[]): Promise<boolean> {
+    return await new Promise((resolve, reject) => {
+      for (const demand of demands) this.#look(demand).then((runs) => runs && resolve(true), reject);
+      this.look(demands).then(resolve, reject);
+    });
+  }
+
+  /** Tells whenever one more environment is found to run here. */
+  onFound(told: () => void): Disposable {
+    this.#told.add(told);
+    return { [Symbol.dispose]: () => void this.#told.delete(told) };
+  }
+
+  #look(demand: Pick<Demand, "environment" | "version">): Promise<boolean> {
+    const key = keyOf(demand);
+    const begun = this.#looking.get(key);
+    if (begun) return begun;
+    const looking = this.#lookNow(demand).finally(() => this.#looking.delete(key));
+    this.#looking.set(key, looking);
+    return looking;
+  }
+
+  async #lookNow({ environment: name, version }: Pick<Demand, "environment" | "version">): Promise<boolean> {
     const environment = await this.#options.find(name);
     const offer = environment?.version === version ? await this.of(environment) : undefined;
-    this.#known.delete(keyOf({ environment: name, version }));
-    this.#known.set(keyOf({ environment: name, version }), { name, version, offer, at: this.#options.clock.now() });
+    const key = keyOf({ environment: name, version });
+    this.#known.delete(key);
+    this.#known.set(key, { name, version, offer, at: this.#options.clock.now() });
     const oldest = this.#known.keys().next();
     if (this.#known.size > KNOWN_MAX && !oldest.done) this.#known.delete(oldest.value);
-    return offer?.available === true;
+    if (offer?.available !== true) return false;
+    for (const told of [...this.#told]) told();
+    return true;
   }
 
   /** All that was looked at and runs here. */

@@ -12,3 +12,9 @@ export async function pause(clock: Clock, ms: number, signal: AbortSignal): Prom
   await done;
   signal.removeEventListener("abort", over);
 }
+
+/** Resolves when the signal aborts. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}

@@ -5,7 +5,7 @@
 import { waitFor } from "@mcp-swarm/coordination";
 import { type Clock, WAIT_MS_MAX } from "@mcp-swarm/core";
 import type { Store } from "@mcp-swarm/store";
-import { pause } from "./pause.ts";
+import { aborted, pause } from "./pause.ts";
 import type { Demand, WorkSource } from "./work-source.ts";
 import { liveWorkers, type WorkerRow } from "./worker-row.ts";
 import type { Workplace } from "./workplace.ts";
@@ -114,8 +114,9 @@ export class WorkerPool {
   async #serve(demands: readonly Demand[]): Promise<void> {
     const { workerId, idleMs = POOL_IDLE_MS } = this.#options;
     const place = await this.#workplace();
-    await place.offers.look(place.offers.unknown(demands, workerId));
-    if (!place.offers.mightServe(demands, workerId)) return;
+    const { signal } = this.#closing;
+    await Promise.race([place.offers.lookForAny(place.offers.unknown(demands, workerId)), aborted(signal)]);
+    if (signal.aborted || !place.offers.mightServe(demands, workerId)) return;
     await place.start();
     while (!this.#closing.signal.aborted && place.idleMs < idleMs) await this.#pause(Math.min(idleMs, IDLE_LOOK_MS));
     await place.stop();

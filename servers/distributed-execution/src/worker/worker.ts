@@ -4,7 +4,7 @@ import { type Clock, SwarmError, WAIT_MS_MAX } from "@mcp-swarm/core";
 import type { Driver, SandboxOutcome, SandboxTask } from "../sandbox/driver.ts";
 import type { Offers } from "./offers.ts";
 import { OutputFlow } from "./output-flow.ts";
-import { pause } from "./pause.ts";
+import { aborted, pause } from "./pause.ts";
 import type { SessionHost } from "./session-host.ts";
 import type { ClaimedRun, Demand, Finished, WorkerProfile, WorkSource } from "./work-source.ts";
 
@@ -27,8 +27,6 @@ export interface WorkerOptions {
   readonly mayRun: (environment: string) => boolean;
   readonly clock: Clock;
   readonly onError: (error: unknown, message: string) => void;
-  /** Told when it has found out about more environments. */
-  readonly onOffers?: () => void;
 }
 
 export class Worker {
@@ -39,6 +37,7 @@ export class Worker {
   readonly #slots = new Set<Promise<void>>();
   #slotFreed: (() => void) | undefined;
   #loops: Promise<void>[] = [];
+  #watch: Disposable | undefined;
   #busyAt: number;
 
   constructor(options: WorkerOptions) {
@@ -57,12 +56,14 @@ export class Worker {
   }
 
   start(): void {
+    this.#watch = this.#options.offers.onFound(() => this.offersChanged());
     this.#loops = [this.#claimWhileFree(), this.#scout()];
   }
 
   /** Takes nothing more, kills what runs and gives it back. */
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#watch?.[Symbol.dispose]();
     this.#slotFreed?.();
     await Promise.all(this.#loops);
     await Promise.all(this.#slots);
@@ -100,27 +101,27 @@ export class Worker {
 
   /** Finds out about environments that tasks wait for and this worker knows nothing of yet. */
   async #scout(): Promise<void> {
-    const { source, offers, clock, workerId } = this.#options;
+    const { source, offers, clock, workerId, onError } = this.#options;
     const stop = this.#stopping.signal;
-    while (!stop.aborted) {
+    for (let retryMs = SCOUT_GAP_MS; !stop.aborted; await this.#pause(retryMs)) {
       try {
         const unknown = await waitFor<Demand[]>({
           store: { watch: (_prefix, wake) => source.onDemand(wake) },
           clock,
           prefixes: [""],
           attempt: async () => {
-            const wanted = offers.unknown(await source.demand(), workerId);
+            const wanted = offers.unknown(await source.demand(), workerId).filter((demand) => !offers.isLookedAt(demand));
             return wanted.length > 0 ? { value: wanted } : {};
           },
           waitMs: WAIT_MS_MAX,
           signal: stop,
         });
-        if (unknown && (await offers.look(unknown))) this.offersChanged();
-        if (unknown) this.#options.onOffers?.();
+        if (unknown) await Promise.race([offers.lookForAny(unknown), aborted(stop)]); // the slow ones go on
+        retryMs = SCOUT_GAP_MS;
       } catch (error) {
-        if (!stop.aborted) this.#options.onError(error, "What tasks wait for could not be looked at; it is tried again");
+        retryMs = Math.min(2 * retryMs, RETRY_MS_MAX);
+        if (!stop.aborted) onError(error, "What tasks wait for could not be looked at; it is tried again");
       }
-      await this.#pause(SCOUT_GAP_MS);
     }
   }
 
@@ -224,11 +225,6 @@ export class Worker {
   #pause(ms: number): Promise<void> {
     return pause(this.#options.clock, ms, this.#stopping.signal);
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
 /** The run as a driver takes it: its own run time within the environment's limits. */
