@@ -4,16 +4,17 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openStore } from "@mcp-swarm/store";
 import pg from "pg";
 import { beforeAll, describe, expect, inject, test } from "vitest";
 import { ENGINES } from "../faults/engines.ts";
 import { verifies } from "../requirements.ts";
-import { plainEnv, runBin } from "../support/bin.ts";
+import { plainEnv, runBin, startHttp } from "../support/bin.ts";
 import { Canaries } from "../support/canaries.ts";
 import { binOf, eventually, Host, ROOT, temporaryFolder } from "../support/host.ts";
+import { npxProgram } from "../support/npm-program.ts";
 import { type PerplexityStub, perplexityStub, type Reply } from "../support/perplexity.ts";
 import { freshDatabase } from "../support/postgres.ts";
 import { supabaseApi } from "../support/supabase-api.ts";
@@ -24,17 +25,10 @@ const ODD_SERVER = join(ROOT, "servers", SERVER, "test", "mcp", "odd-server.ts")
 /** No task of these tests takes so long; it is how long they wait for one another. */
 const WITHIN_MS = 50_000;
 
-/** The program of a server's package, as npx would start it. */
-function program(name: string, bin: string): string {
-  const folder = join(ROOT, "node_modules", ...name.split("/"));
-  const manifest = JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { bin: Record<string, string> };
-  return join(folder, manifest.bin[bin] ?? "");
-}
-
-const THINKING = program("@modelcontextprotocol/server-sequential-thinking", "mcp-server-sequential-thinking");
-const POSTGRES = program("@modelcontextprotocol/server-postgres", "mcp-server-postgres");
-const SUPABASE = program("@supabase/mcp-server-supabase", "mcp-server-supabase");
-const PERPLEXITY = program("@perplexity-ai/mcp-server", "perplexity-mcp");
+const THINKING = npxProgram("@modelcontextprotocol/server-sequential-thinking");
+const POSTGRES = npxProgram("@modelcontextprotocol/server-postgres");
+const SUPABASE = npxProgram("@supabase/mcp-server-supabase");
+const PERPLEXITY = npxProgram("@perplexity-ai/mcp-server");
 
 const fromWorker = (name: string) => ["$", `{env:${name}}`].join("");
 
@@ -46,6 +40,7 @@ class Place implements Disposable {
   readonly key = `pplx-${randomBytes(16).toString("hex")}`;
   readonly token = `sbp_${randomBytes(20).toString("hex")}`;
   readonly databaseUrl: string;
+  #content: object;
 
   constructor({
     perplexityUrl = "http://127.0.0.1:9",
@@ -92,7 +87,14 @@ class Place implements Disposable {
         agents: node(binOf("agent-comm")),
       },
     };
-    writeFileSync(this.file, JSON.stringify(file));
+    this.#content = file;
+    this.change((same) => same);
+  }
+
+  /** Writes the operator's file anew. */
+  change(edit: (content: object) => object): void {
+    this.#content = edit(this.#content);
+    writeFileSync(this.file, JSON.stringify(this.#content));
   }
 
   get file(): string {
@@ -390,6 +392,37 @@ describe("a runner", () => {
     canaries.lookIntoFolder("store", place.folder.path);
     expect(canaries.leaks).toEqual([]);
     expect([...canaries.looked.values()].every((bytes) => bytes > 0)).toBe(true);
+  });
+
+  test("reaches task-coordination over HTTP as well; an attempt that takes too long ends, and the next is made", async () => {
+    verifies("EXEC-15");
+    await using stub = await replies("hold", { text: "Over HTTP." });
+    using place = new Place({ perplexityUrl: stub.url });
+    const { store } = place.folder;
+    const bin = [binOf("task-coordination"), "--http", "127.0.0.1:0"];
+    await using server = await startHttp(bin, { SWARM_STORE: store });
+    place.change((file) => ({ ...file, runner: { tasks: { url: `${server.url}/mcp` } } }));
+    await using host = await Host.http(`${server.url}/mcp`, { agent: "planner" });
+    const timeoutMs = 4_000;
+    await host.call("add_task", {
+      id: "ask",
+      type: "research:research",
+      description: "?",
+      timeoutMs,
+      backoff: { initialMs: 10 },
+    });
+    await using runner = await Runner.start(place, store, "research");
+    const done = await eventually(
+      "the second attempt does it",
+      async () => {
+        const read = await task(host, "ask");
+        return read.task.status === "done" && read;
+      },
+      WITHIN_MS,
+    );
+    expect(done.task).toMatchObject({ attempt: 2, output: { response: expect.stringContaining("Over HTTP.") } });
+    expect(await runner.end(), runner.stderr).toBe(0);
+    await nothingLeft(place);
   });
 
   test("says what is wrong with how it was started", async () => {

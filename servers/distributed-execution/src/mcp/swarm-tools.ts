@@ -18,7 +18,11 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** Where a server of the suite is, as its operator wrote it; started by npx when that says nothing. */
 export function swarmServer(input: Json | undefined, name: string, agentId: string, env: Environment): McpServer {
   const server = parseServer(input ?? { command: "npx", args: ["-y", `@mcp-swarm/${name}`] }, `runner.${name}`);
-  if (isHttp(server)) return server;
+  if (isHttp(server)) {
+    // in a secured swarm the name is in the token
+    const anonymous = Object.keys(server.headers).every((header) => !/^(authorization|swarm-agent)$/i.test(header));
+    return anonymous ? { ...server, headers: { ...server.headers, "Swarm-Agent": agentId } } : server;
+  }
   const own = Object.entries(env).filter(
     (entry): entry is [string, string] =>
       entry[1] !== undefined && (entry[0].startsWith("SWARM_") || PASSED_ON.includes(entry[0])),
