@@ -51,7 +51,7 @@ export class Offers {
   readonly #known = new Map<string, Known>();
   /** What is being tried, and whether it turns out to run here. */
   readonly #looking = new Map<string, Promise<boolean>>();
-  readonly #told = new Set<() => void>();
+  readonly #told = new Set<(runs: boolean) => void>();
 
   constructor(options: OffersOptions) {
     this.#options = options;
@@ -101,8 +101,8 @@ export class Offers {
     });
   }
 
-  /** Tells whenever one more environment is found to run here. */
-  onFound(told: () => void): Disposable {
+  /** Tells whenever more is known of an environment: whether it runs here. */
+  onFound(told: (runs: boolean) => void): Disposable {
     this.#told.add(told);
     return { [Symbol.dispose]: () => void this.#told.delete(told) };
   }
@@ -124,9 +124,9 @@ export class Offers {
     this.#known.set(key, { name, version, offer, at: this.#options.clock.now() });
     const oldest = this.#known.keys().next();
     if (this.#known.size > KNOWN_MAX && !oldest.done) this.#known.delete(oldest.value);
-    if (offer?.available !== true) return false;
-    for (const told of [...this.#told]) told();
-    return true;
+    const runs = offer?.available === true;
+    for (const told of [...this.#told]) told(runs);
+    return runs;
   }
 
   /** All that was looked at and runs here. */

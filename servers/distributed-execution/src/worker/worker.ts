@@ -56,7 +56,7 @@ export class Worker {
   }
 
   start(): void {
-    this.#watch = this.#options.offers.onFound(() => this.offersChanged());
+    this.#watch = this.#options.offers.onFound((runs) => runs && this.offersChanged());
     this.#loops = [this.#claimWhileFree(), this.#scout()];
   }
 
