@@ -22,11 +22,14 @@ const FENCING_TOKEN_MAX = 1_000_000_000_000;
 
 export const taskId = shared(() => id());
 export const capabilities = shared(() => z.array(label()).max(CAPABILITIES_MAX));
+/** Longest pattern of a type: a type, or the beginning of one and a star. */
+const TYPE_PATTERN_MAX = 64;
 /** A type of task, or with a star at the end all types that begin so. */
 export const typePattern = shared(() =>
   z
     .string()
-    .regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}\*?$/)
+    .max(TYPE_PATTERN_MAX)
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]*\*?$/)
     .describe("May end in *"),
 );
 export const status = shared(() => z.enum(TASK_STATUSES));
