@@ -14,8 +14,9 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
+import { SYSTEM_PATH } from "../src/sandbox/bwrap/disk.ts";
 import { BwrapDriver } from "../src/sandbox/bwrap/driver.ts";
 import { sweepWorkFolders } from "../src/sandbox/work-folder.ts";
 import { marked, newMarker, runFolders, statusOf } from "./support/processes.ts";
@@ -120,6 +121,52 @@ describe("the driver of bubblewrap", () => {
   it("says that a sandbox did not start, which is not the code's failure", async () => {
     const nowhere = bash("true", { mounts: [{ from: join(tmpdir(), "there-is-no-such-folder"), to: "/mnt/x", readOnly: true }] });
     await expect(nowhere).rejects.toMatchObject({ code: "unavailable", retryable: true });
+  });
+});
+
+describe("a bubblewrap that does not hold what it should", () => {
+  verifies("EXEC-06");
+  let bin: string;
+  beforeEach(() => {
+    bin = mkdtempSync(join(tmpdir(), "bwrap-bin-"));
+    chmodSync(bin, 0o755);
+  });
+  afterEach(() => rmSync(bin, { recursive: true }));
+  const tried = async (script: string) => {
+    writeFileSync(join(bin, "bwrap"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    const weak = new BwrapDriver(`${bin}:${SYSTEM_PATH}`);
+    const probe = await weak.probe();
+    await weak.close();
+    return probe.available ? "it is available" : probe.reason;
+  };
+
+  it.each([
+    ["without its filter", "--seccomp | 9", "filters no system calls"],
+    ["without a limit of memory", "--data=*", "did not come to the end of its checks"],
+    ["without a limit of files", "--fsize=*", "does not limit files"],
+    ["with the user that it was started by", "--uid | --gid | 1000", "has another user"],
+  ])("is not used %s", async (_what, dropped, reason) => {
+    const dropping = `for arg do shift; case $arg in ${dropped}) ;; *) set -- "$@" "$arg" ;; esac; done; exec /usr/bin/bwrap "$@"`;
+    expect(await tried(dropping)).toContain(reason);
+  });
+
+  it.each(["net", "ipc", "uts", "cgroup"])("is not used when it shares the namespace %s", async (kept) => {
+    const others = ["net", "ipc", "uts", "cgroup", "pid"].filter((name) => name !== kept).map((name) => `--unshare-${name}`);
+    const sharing = `for arg do shift; case $arg in --unshare-all) set -- "$@" ${others.join(" ")} ;; --hostname | sandbox) ;; *) set -- "$@" "$arg" ;; esac; done`;
+    expect(await tried(`${sharing}; exec /usr/bin/bwrap "$@"`)).toContain(`shares the namespace ${kept}`);
+  });
+
+  it("is not used when it shows a home", async () => {
+    const adding = `[ "$1" = --version ] || set -- --ro-bind /etc /home "$@"; exec /usr/bin/bwrap "$@"`;
+    expect(await tried(adding)).toContain("shows /home");
+  });
+
+  it("is not used when it runs nothing, is too old, or is not there", async () => {
+    expect(await tried('[ "$1" = --version ] && echo bubblewrap 0.9.0')).toContain("could not be started");
+    expect(await tried("echo bubblewrap 0.6.1")).toContain("older than 0.8");
+    rmSync(join(bin, "bwrap"));
+    const none = await new BwrapDriver(bin).probe();
+    expect(none).toEqual({ available: false, reason: expect.stringContaining("install the package bubblewrap") });
   });
 });
 
@@ -250,7 +297,8 @@ describe("the end of a run in bubblewrap", () => {
     worker.kill("SIGKILL");
     await gone;
     await expect.poll(() => marked(own), { timeout: 10_000 }).toEqual([]);
-    for (const pid of pids) expect(statusOf(pid)).not.toMatch(/^State:\s+[RSDT]/m);
+    // one that is ending has given its arguments back already
+    await expect.poll(() => pids.filter((pid) => /^State:\s+[RSDT]/m.test(statusOf(pid))), { timeout: 10_000 }).toEqual([]);
     expect(runFolders(worker.pid)).toHaveLength(1);
     expect(await sweepWorkFolders()).toBeGreaterThan(0);
     expect(runFolders(worker.pid)).toEqual([]);

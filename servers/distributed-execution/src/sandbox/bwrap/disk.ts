@@ -40,11 +40,16 @@ export interface Disk {
   remove(): Promise<void>;
 }
 
-/**
- * @param user who owns it, when that is not the worker's own user
- * @throws SwarmError unavailable
- */
-export async function createDisk(folder: WorkFolder, bytes: number, user: number | undefined): Promise<Disk> {
+export interface DiskOptions {
+  /** Who owns it, when that is not the worker's own user. */
+  readonly user: number | undefined;
+  /** Where the system's programs are, as a PATH. */
+  readonly path: string;
+}
+
+/** @throws SwarmError unavailable */
+export async function createDisk(folder: WorkFolder, bytes: number, options: DiskOptions): Promise<Disk> {
+  const { user } = options;
   await folder.write("disk", []);
   const path = join(folder.path, "disk");
   const files = Math.min(Math.max(Math.ceil(bytes / BYTES_PER_FILE), FILES_MIN), FILES_MAX);
@@ -52,7 +57,7 @@ export async function createDisk(folder: WorkFolder, bytes: number, user: number
     command: "unshare",
     args: ["--user", "--map-root-user", "--mount", "sh", "-c", HOLD, "disk", String(bytes), String(files), path],
     cwd: "/",
-    env: { PATH: SYSTEM_PATH },
+    env: { PATH: options.path },
     channel: true,
     ...(user === undefined ? {} : { user }),
   });

@@ -30,17 +30,23 @@ const exec = promisify(execFile);
 
 export class BwrapDriver implements Driver {
   readonly name = "bwrap";
+  readonly #path: string;
   readonly #users = new Set<number>();
   readonly #sessions = new Set<BwrapSession>();
   #programs: Promise<Programs> | undefined;
   #swept: Promise<number> | undefined;
+
+  /** @param path where bwrap and the programs of util-linux are, as a PATH */
+  constructor(path: string = SYSTEM_PATH) {
+    this.#path = path;
+  }
 
   async probe(): Promise<Probe> {
     if (process.platform !== "linux") return { available: false, reason: "bubblewrap is for Linux alone." };
     if (architecture() === undefined) {
       return { available: false, reason: "Its filter of system calls is made for the architectures x64 and arm64 alone." };
     }
-    const missing = await missingPrograms();
+    const missing = await missingPrograms(this.#path);
     if (missing !== undefined) return { available: false, reason: missing };
     this.#programs = undefined; // somebody may have installed another one
     try {
@@ -91,13 +97,22 @@ export class BwrapDriver implements Driver {
       const programs = await this.#programs;
       const folder = await createWorkFolder(user === undefined ? {} : { user });
       try {
-        const disk = await createDisk(folder, diskBytes, user);
+        const disk = await createDisk(folder, diskBytes, { user, path: this.#path });
         const filter = seccompFilter(arch);
         let runs = 0;
         return {
           run: async (task, hooks, command) => {
             runs += 1;
-            const options = { programs, filter, disk, folder, user, run: runs, ...(command === undefined ? {} : { command }) };
+            const options = {
+              programs,
+              filter,
+              disk,
+              folder,
+              user,
+              path: this.#path,
+              run: runs,
+              ...(command === undefined ? {} : { command }),
+            };
             const outcome = await runInBwrap(task, hooks, options);
             if (outcome.ending.kind === "killed") return { ...outcome, files: [] };
             return await withFiles(outcome, task, disk);
@@ -175,10 +190,10 @@ function architecture(): Architecture | undefined {
 }
 
 /** What to install, as a sentence; undefined when all is there. */
-async function missingPrograms(): Promise<string | undefined> {
+async function missingPrograms(path: string): Promise<string | undefined> {
   let said: string;
   try {
-    said = (await exec("bwrap", ["--version"], { env: { PATH: SYSTEM_PATH }, timeout: TOOL_TIMEOUT_MS })).stdout;
+    said = (await exec("bwrap", ["--version"], { env: { PATH: path }, timeout: TOOL_TIMEOUT_MS })).stdout;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     return "bwrap is not installed: install the package bubblewrap.";
@@ -189,9 +204,7 @@ async function missingPrograms(): Promise<string | undefined> {
     return `bwrap is older than ${VERSION_LEAST.join(".")}: install a newer bubblewrap.`;
   }
   for (const program of ["unshare", "nsenter", "prlimit", "mount"]) {
-    const found = await Promise.any(SYSTEM_PATH.split(":").map((folder) => realpath(`${folder}/${program}`))).catch(
-      () => undefined,
-    );
+    const found = await Promise.any(path.split(":").map((folder) => realpath(`${folder}/${program}`))).catch(() => undefined);
     if (found === undefined) return `${program} is not installed: install the package util-linux.`;
   }
   return undefined;

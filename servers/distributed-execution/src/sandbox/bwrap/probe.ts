@@ -1,4 +1,5 @@
 /** Shows by running that a sandbox holds here what it is said to hold, and what runs in it. */
+import { readlinkSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { newId, systemRandom } from "@mcp-swarm/core";
 import { startChild } from "../child-process.ts";
@@ -19,8 +20,11 @@ const LIMITS: Limits = {
   files: 0,
 };
 
+/** Namespaces that must not be the worker's own. */
+const NAMESPACES = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
+
 /** Each line that begins with `fail` is the end of a sentence about the sandbox. It fills the disk last: a full one ends the run. */
-const CHECKS = `
+const checkScript = (): string => `
 fail() { echo "fail $1"; }
 status() { grep -q "^$1:[[:space:]]*$2\\$" /proc/self/status || fail "$3"; }
 status CapEff 0000000000000000 'leaves capabilities'
@@ -30,6 +34,7 @@ status Seccomp 2 'filters no system calls'
 [ "$(id -u)" = 1000 ] || fail 'has another user'
 for path in /root /home /var /sys /run /etc/shadow; do [ -e "$path" ] && fail "shows $path"; done
 ls -l /proc/self/fd | grep -e ' -> ' | grep -v -e ' [012] -> ' -e ' -> /dev/null$' -e ' -> /proc/' >&2 && fail 'leaves files of the worker open'
+${NAMESPACES.map((name) => `[ "$(readlink /proc/self/ns/${name})" = '${readlinkSync(`/proc/self/ns/${name}`)}' ] && fail 'shares the namespace ${name}'`).join("\n")}
 [ "$(grep -c : /proc/net/dev)" -le 1 ] || fail 'has a network'
 [ "$(ls -d /proc/[0-9]* | wc -l)" -le 8 ] || fail 'shows other processes'
 ( unshare --user true ) 2>/dev/null && fail 'lets namespaces be made'
@@ -52,7 +57,7 @@ const FORKS = `prlimit --nproc=16 sh -c 'i=0; while [ $i -lt 48 ]; do sleep 9 & 
  * @throws SwarmError unavailable when the sandbox could not be started
  */
 export async function tryOut(run: RunProbe): Promise<{ runtimes: Capabilities["runtimes"] } | { lacking: string }> {
-  const checks = await runScript(run, CHECKS, () => false);
+  const checks = await runScript(run, checkScript(), () => false);
   const lines = checks.stdout.split("\n");
   const failed = lines.filter((line) => line.startsWith("fail ")).map((line) => line.slice("fail ".length));
   if (failed.length > 0) return { lacking: `Tried here, its sandbox ${failed.join(", ")}.` };

@@ -10,7 +10,7 @@ import { startChild, supervise } from "../child-process.ts";
 import type { Ending, RunHooks, SandboxOutcome, SandboxTask } from "../driver.ts";
 import { killTree, sampleTree } from "../process-tree.ts";
 import type { WorkFolder } from "../work-folder.ts";
-import { type Disk, SYSTEM_PATH } from "./disk.ts";
+import type { Disk } from "./disk.ts";
 import { type Programs, RUNTIMES, type Runtime } from "./runtimes.ts";
 
 /** The code's user, whoever it is outside. */
@@ -71,6 +71,8 @@ export interface SandboxOptions {
   readonly folder: WorkFolder;
   /** Who runs it, when that is not the worker's own user. */
   readonly user: number | undefined;
+  /** Where the system's programs are, as a PATH. */
+  readonly path: string;
   /** Tells the runs of one folder apart. */
   readonly run: number;
   /** Instead of the runtime's command. */
@@ -109,7 +111,7 @@ export async function runInBwrap(
     command: disk.enter.command,
     args: [...disk.enter.args, ...OUTER, RUN, "run", givenPath, ...inside],
     cwd: "/",
-    env: { PATH: SYSTEM_PATH },
+    env: { PATH: options.path },
     channel: true,
     ...(user === undefined ? {} : { user }),
   });
