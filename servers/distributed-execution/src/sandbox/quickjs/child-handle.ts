@@ -50,6 +50,7 @@ function commandLine(): string[] {
     "--permission",
     ...readable.map((file) => `--allow-fs-read=${file}`),
     `--max-old-space-size=${HEAP_MIB}`,
+    "--single-threaded-gc", // there is little to collect, and threads for it cost more than they save
     "--no-warnings",
     path,
     wasm,

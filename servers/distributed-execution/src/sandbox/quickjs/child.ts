@@ -193,8 +193,8 @@ async function main(wasm: string): Promise<void> {
     const usable = run(kept.vm, kept.files, head, body);
     if (!usable) return;
     if (head.session) continue;
+    ahead = await Vm.create(module, memoryMiB, kept.vm);
     kept = undefined;
-    ahead = await Vm.create(module, memoryMiB);
   }
 }
 

@@ -24,11 +24,53 @@ export interface GuestHost {
   /** Whole ms since any moment. */
   now(): number;
   randomBytes(count: number): ArrayBuffer;
+  /** `guestLibrary`, evaluated. */
+  library(): (
+    host: GuestHost,
+    options: GuestOptions,
+    kept: Primordials,
+    print: (stream: 1 | 2, text: string) => void,
+  ) => GuestLibrary;
 }
 
 export interface GuestOptions {
   readonly valueBytes: number;
   readonly valueDepth: number;
+}
+
+/** What is evaluated only when code first asks for it: four fifths of the text, which many tasks do without. */
+export interface GuestLibrary {
+  readonly format: (given: readonly unknown[]) => string;
+  readonly describe: (thrown: unknown) => string;
+  /** @returns as `Guest.value` */
+  readonly json: (value: unknown) => string | number;
+  readonly bytesOf: (given: unknown) => Uint8Array<ArrayBuffer>;
+  readonly stackOf: (error: Error) => string;
+  /** Globals by their name. */
+  readonly offers: Readonly<Record<string, unknown>>;
+}
+
+/** The language as it was before the code ran. */
+export interface Primordials {
+  readonly apply: typeof Reflect.apply;
+  readonly call: <R>(method: (...given: never[]) => R, self: unknown, ...given: unknown[]) => R;
+  readonly reflect: Pick<typeof Reflect, "getPrototypeOf" | "getOwnPropertyDescriptor" | "ownKeys" | "defineProperty">;
+  readonly json: Pick<JSON, "parse" | "stringify">;
+  readonly string: typeof String.prototype;
+  readonly prototypes: {
+    readonly functionText: () => string;
+    readonly tagOf: () => string;
+    readonly isEnumerable: (key: PropertyKey) => boolean;
+    readonly push: (...items: unknown[]) => number;
+    readonly numberText: (radix?: number) => string;
+    readonly dateText: () => string;
+    readonly dateTime: () => number;
+    readonly regexpText: () => string;
+    readonly map: Pick<Map<unknown, unknown>, "forEach" | "set" | "get" | "has">;
+    readonly set: Pick<Set<unknown>, "forEach" | "add">;
+    readonly typedBuffer: () => ArrayBuffer;
+    readonly bufferSlice: (from: number, to?: number) => ArrayBuffer;
+  };
 }
 
 /** What the child calls. */
@@ -51,64 +93,52 @@ export interface Guest {
 export function guest(host: GuestHost, options: GuestOptions): Guest {
   const TIMERS_MAX = 10_000;
   const DELAY_MAX = 2 ** 31 - 1;
-  const RANDOM_BYTES_MAX = 65_536;
   const PRINT_CHARS = 65_536;
-  const SHOWN_DEPTH = 3;
-  const SHOWN_ITEMS = 100;
-  const SHOWN_NODES = 5_000;
-  const LINE_CHARS = 76;
-  const CAUSES_MAX = 5;
-  const NOTES_MAX = 10;
 
   const { apply, getPrototypeOf, getOwnPropertyDescriptor, ownKeys, defineProperty } = Reflect;
   const { parse, stringify } = JSON;
-  const { isArray } = Array;
-  const { isFinite: isNumber, isInteger } = Number;
-  const { floor, min, max } = Math;
-  const { fromCharCode, fromCodePoint } = String;
-  const { toString: numberToString } = Number.prototype;
+  const { isInteger } = Number;
+  const { floor, max } = Math;
   const { slice, charCodeAt, codePointAt, replace, split, repeat, padStart, includes } = String.prototype;
-  const { toString: functionText } = Function.prototype;
-  const { toString: tagOf, propertyIsEnumerable: isEnumerable } = Object.prototype;
   const { splice, push } = Array.prototype;
   const { then } = Promise.prototype;
-  const { toISOString, getTime } = Date.prototype;
-  const regexpText = RegExp.prototype.toString;
-  const mapEach = Map.prototype.forEach;
-  const mapSet = Map.prototype.set;
-  const mapGet = Map.prototype.get;
-  const mapHas = Map.prototype.has;
-  const mapDelete = Map.prototype.delete;
-  const setEach = Set.prototype.forEach;
-  const setAdd = Set.prototype.add;
+  const { forEach: mapEach, set: mapSet, get: mapGet, has: mapHas } = Map.prototype;
+  const { forEach: setEach, add: setAdd } = Set.prototype;
+  const { slice: bufferSlice } = ArrayBuffer.prototype;
   const typedPrototype = getPrototypeOf(Uint8Array.prototype) as object;
-  const typedBuffer = getOwnPropertyDescriptor(typedPrototype, "buffer")?.get;
-  const bufferSlice = ArrayBuffer.prototype.slice;
-  const isView = ArrayBuffer.isView;
-  const global = globalThis as unknown as Record<string, unknown>;
+  const kept: Primordials = {
+    apply,
+    call,
+    reflect: { getPrototypeOf, getOwnPropertyDescriptor, ownKeys, defineProperty },
+    json: { parse, stringify },
+    string: { slice, charCodeAt, codePointAt, replace, split, repeat, padStart, includes } as typeof String.prototype,
+    prototypes: {
+      functionText: Function.prototype.toString,
+      tagOf: Object.prototype.toString,
+      isEnumerable: Object.prototype.propertyIsEnumerable,
+      push,
+      numberText: Number.prototype.toString,
+      dateText: Date.prototype.toISOString,
+      dateTime: Date.prototype.getTime,
+      regexpText: RegExp.prototype.toString,
+      map: { forEach: mapEach, set: mapSet, get: mapGet, has: mapHas },
+      set: { forEach: setEach, add: setAdd },
+      typedBuffer: getOwnPropertyDescriptor(typedPrototype, "buffer")?.get as () => ArrayBuffer,
+      bufferSlice,
+    },
+  };
 
   /** Calls a method as it was before the code could change it. */
   function call<R>(method: (...given: never[]) => R, self: unknown, ...given: unknown[]): R {
     return apply(method as (...all: unknown[]) => R, self, given);
   }
   function offer(name: string, value: unknown): void {
-    defineProperty(global, name, { value, writable: true, configurable: true, enumerable: false });
+    defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
   }
-  function isObject(value: unknown): value is object {
-    return (typeof value === "object" && value !== null) || typeof value === "function";
-  }
-  function isError(value: unknown): value is Error {
-    return value instanceof Error || (isObject(value) && call(tagOf, value) === "[object Error]");
-  }
-  /** What it is by its built-in class, whatever it says of itself. */
-  function kindOf(value: object): "date" | "map" | "set" | "regexp" | "typed" | "buffer" | "view" | "promise" | undefined {
-    if (value instanceof Date) return "date";
-    if (value instanceof Map) return "map";
-    if (value instanceof Set) return "set";
-    if (value instanceof RegExp) return "regexp";
-    if (value instanceof Promise) return "promise";
-    if (isView(value)) return value instanceof DataView ? "view" : "typed";
-    return value instanceof ArrayBuffer || value instanceof SharedArrayBuffer ? "buffer" : undefined;
+  let loaded: GuestLibrary | undefined;
+  function library(): GuestLibrary {
+    loaded ??= host.library()(host, options, kept, print);
+    return loaded;
   }
 
   // ---- output -------------------------------------------------------------------------------------------------------------------
@@ -122,146 +152,30 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
   function spin(): never {
     for (;;);
   }
-
-  let shownNodes = 0;
-  function show(value: unknown, depth: number, above: readonly unknown[]): string {
-    if (typeof value === "string") return depth === 0 ? value : call<string>(stringify, undefined, value);
-    if (typeof value === "bigint") return `${value}n`;
-    if (typeof value === "number") return value === 0 && 1 / value < 0 ? "-0" : `${value}`;
-    if (!isObject(value)) return String(value);
-    shownNodes++;
-    if (shownNodes > SHOWN_NODES) return "…";
-    for (let i = 0; i < above.length; i++) if (above[i] === value) return "[Circular]";
-    try {
-      return showObject(value, depth, [...above, value]);
-    } catch (error) {
-      return `[could not be shown: ${isError(error) ? plainText(error.message) : "its own code threw"}]`;
-    }
-  }
-  function showObject(value: object, depth: number, above: readonly unknown[]): string {
-    if (typeof value === "function") {
-      const isClass = call(slice, call<string>(functionText, value), 0, 5) === "class";
-      const name = plainText(value.name);
-      return isClass ? `[class ${name}]` : `[Function${name === "" ? " (anonymous)" : `: ${name}`}]`;
-    }
-    if (isError(value)) return depth === 0 ? describe(value) : `[${headOf(value)}]`;
-    const kind = kindOf(value);
-    if (kind === "date") return isNumber(call<number>(getTime, value)) ? call<string>(toISOString, value) : "Invalid Date";
-    if (kind === "regexp") return call<string>(regexpText, value);
-    const list = isArray(value) || kind === "typed";
-    const name = nameOf(value);
-    if (kind === "buffer") return `${name} { byteLength: ${(value as ArrayBuffer).byteLength} }`;
-    if (depth > SHOWN_DEPTH) return list ? `[${name}]` : `[${name || "Object"}]`;
-    const parts: string[] = [];
-    let left = 0;
-    function add(part: () => string): void {
-      if (parts.length < SHOWN_ITEMS) parts[parts.length] = part();
-      else left++;
-    }
-    let head = name === "Object" ? "" : name;
-    if (list) {
-      const items = value as readonly unknown[];
-      if (kind === "typed" || name !== "Array") head = `${name}(${items.length})`;
-      else head = "";
-      const shown = min(items.length, SHOWN_ITEMS);
-      for (let i = 0; i < shown; i++) add(() => (i in items ? show(items[i], depth + 1, above) : "<empty>"));
-      left += items.length - shown;
-    }
-    if (kind === "map") {
-      head = `${name}(${(value as Map<unknown, unknown>).size})`;
-      call(mapEach, value, (item: unknown, key: unknown) => {
-        add(() => `${show(key, depth + 1, above)} => ${show(item, depth + 1, above)}`);
-      });
-    }
-    if (kind === "set") {
-      head = `${name}(${(value as Set<unknown>).size})`;
-      call(setEach, value, (item: unknown) => add(() => show(item, depth + 1, above)));
-    }
-    if (kind !== "typed") {
-      const keys = ownKeys(value);
-      for (let i = 0; i < keys.length; i++) {
-        const key = keys[i] as string | symbol;
-        if (list && typeof key === "string" && isIndex(key)) continue;
-        if (!call(isEnumerable, value, key)) continue;
-        const found = getOwnPropertyDescriptor(value, key);
-        add(() => {
-          const shown = found && "value" in found ? show(found.value, depth + 1, above) : "[Getter]";
-          return `${showKey(key)}: ${shown}`;
-        });
-      }
-    }
-    if (left > 0) parts[parts.length] = `… ${left} more`;
-    const open = list ? "[" : "{";
-    const close = list ? "]" : "}";
-    const lead = head === "" ? "" : `${head} `;
-    if (parts.length === 0) return `${lead}${open}${close}`;
-    let width = lead.length;
-    let line = "";
-    let block = "";
-    const indent = call<string>(repeat, "  ", depth + 1);
-    for (let i = 0; i < parts.length; i++) {
-      const part = parts[i] as string;
-      width += part.length + 2;
-      if (call<boolean>(includes, part, "\n")) width += LINE_CHARS;
-      line += `${i > 0 ? ", " : ""}${part}`;
-      block += `${i > 0 ? ",\n" : ""}${indent}${part}`;
-    }
-    if (width <= LINE_CHARS) return `${lead}${open} ${line} ${close}`;
-    return `${lead}${open}\n${block}\n${call<string>(repeat, "  ", depth)}${close}`;
-  }
-  function isIndex(key: string): boolean {
-    const number = +key;
-    return isInteger(number) && number >= 0 && `${number}` === key;
-  }
-  function showKey(key: string | symbol): string {
-    if (typeof key === "symbol") return `[${String(key)}]`;
-    return /^[A-Za-z_$][\w$]*$/.test(key) ? key : call<string>(stringify, undefined, key);
-  }
-  function nameOf(value: object): string {
-    const prototype = getPrototypeOf(value);
-    if (prototype === null) return "[Object: null prototype]";
-    const made = (prototype as { constructor?: unknown }).constructor;
-    return typeof made === "function" ? plainText(made.name) : "";
-  }
-  function plainText(value: unknown): string {
-    return typeof value === "string" ? value : "";
-  }
-  function format(given: readonly unknown[]): string {
-    shownNodes = 0;
-    let first = 0;
+  let indent = "";
+  function plain(given: readonly unknown[]): string | undefined {
     let text = "";
-    const pattern = given[0];
-    if (typeof pattern === "string" && given.length > 1 && call<boolean>(includes, pattern, "%")) {
-      first = 1;
-      text = call<string>(replace, pattern, /%[sdifjoOc%]/g, (found: string) => {
-        if (found === "%%") return "%";
-        if (first >= given.length) return found;
-        const value = given[first++];
-        if (found === "%c") return "";
-        if (found === "%s") return typeof value === "string" ? value : show(value, 1, []);
-        if (found === "%d") return `${typeof value === "object" ? Number.NaN : Number(value)}`;
-        if (found === "%i") return `${Number.parseInt(String(value), 10)}`;
-        if (found === "%f") return `${Number.parseFloat(String(value))}`;
-        return found === "%j" ? String(call<unknown>(stringify, undefined, value)) : show(value, 1, []);
-      });
+    for (let i = 0; i < given.length; i++) {
+      const item = given[i];
+      const isText = typeof item === "string";
+      if (!isText && typeof item !== "boolean" && !isInteger(item)) return undefined;
+      if (item === 0 || (isText && given.length > 1 && call<boolean>(includes, item, "%"))) return undefined;
+      text += `${i > 0 ? " " : ""}${item as string}`;
     }
-    for (let i = first; i < given.length; i++) text += `${i > 0 ? " " : ""}${show(given[i], 0, [])}`;
     return text;
   }
-
-  let indent = "";
-  const counts = new Map<string, number>();
-  const started = new Map<string, number>();
   function log(stream: 1 | 2): (...given: unknown[]) => void {
     return (...given) => {
-      const text = format(given);
+      const text = plain(given) ?? library().format(given);
       print(stream, `${indent === "" ? text : indent + call<string>(replace, text, /\n/g, `\n${indent}`)}\n`);
     };
   }
   const out = log(1);
   const err = log(2);
+  const counts = { __proto__: null } as unknown as Record<string, number>;
+  const started = { __proto__: null } as unknown as Record<string, number>;
   function elapsed(label: string): string {
-    const since = call<number | undefined>(mapGet, started, label);
+    const since = started[label];
     return `${label}: ${since === undefined ? "no such timer" : `${host.now() - since}ms`}`;
   }
   offer("console", {
@@ -272,9 +186,9 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
     table: (value: unknown) => out(value),
     error: err,
     warn: err,
-    trace: (...given: unknown[]) => err(`Trace: ${format(given)}\n${stackOf(new Error("trace"))}`),
+    trace: (...given: unknown[]) => err(`Trace: ${library().format(given)}\n${library().stackOf(new Error("trace"))}`),
     assert: (condition: unknown, ...given: unknown[]) => {
-      if (!condition) err(`Assertion failed${given.length > 0 ? `: ${format(given)}` : ""}`);
+      if (!condition) err(`Assertion failed${given.length > 0 ? `: ${library().format(given)}` : ""}`);
     },
     group: (...given: unknown[]) => {
       if (given.length > 0) out(...given);
@@ -284,52 +198,19 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
       indent = call<string>(slice, indent, 2);
     },
     count: (label = "default") => {
-      const count = (call<number | undefined>(mapGet, counts, label) ?? 0) + 1;
-      call(mapSet, counts, label, count);
+      const count = (counts[label] ?? 0) + 1;
+      counts[label] = count;
       out(`${label}: ${count}`);
     },
-    time: (label = "default") => void call(mapSet, started, `${label}`, host.now()),
-    timeLog: (label = "default") => out(elapsed(`${label}`)),
+    time: (label = "default") => {
+      started[label] = host.now();
+    },
+    timeLog: (label = "default") => out(elapsed(label)),
     timeEnd: (label = "default") => {
-      out(elapsed(`${label}`));
-      call(mapDelete, started, `${label}`);
+      out(elapsed(label));
+      delete started[label];
     },
   });
-
-  // ---- what was thrown ----------------------------------------------------------------------------------------------------------
-
-  /** Its lines without ours. */
-  function stackOf(error: Error): string {
-    const stack = plainText(error.stack);
-    const lines = call<string[]>(split, stack, "\n");
-    let kept = "";
-    for (let i = 0; i < lines.length; i++) {
-      const line = lines[i] as string;
-      if (line !== "" && !call<boolean>(includes, line, "(guest.js")) kept += `${kept === "" ? "" : "\n"}${line}`;
-    }
-    return kept;
-  }
-  function headOf(error: Error): string {
-    const name = plainText(error.name) || "Error";
-    const message = plainText(error.message);
-    return message === "" ? name : `${name}: ${message}`;
-  }
-  function describe(thrown: unknown, depth = 0): string {
-    try {
-      if (!isError(thrown)) return show(thrown, 1, []);
-      const stack = stackOf(thrown);
-      let text = `${headOf(thrown)}${stack === "" ? "" : `\n${stack}`}`;
-      if (depth >= CAUSES_MAX) return text;
-      if ("cause" in thrown && thrown.cause !== undefined) text += `\nCaused by: ${describe(thrown.cause, depth + 1)}`;
-      if (thrown instanceof AggregateError && isArray(thrown.errors)) {
-        const all = min(thrown.errors.length, CAUSES_MAX);
-        for (let i = 0; i < all; i++) text += `\n  [${i}] ${describe(thrown.errors[i], depth + 1)}`;
-      }
-      return text;
-    } catch {
-      return "what was thrown could not be shown: its own code threw";
-    }
-  }
 
   // ---- time ---------------------------------------------------------------------------------------------------------------------
 
@@ -385,195 +266,6 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
     call(then, call(then, settled, run), undefined, broke);
   });
 
-  // ---- bytes and texts ----------------------------------------------------------------------------------------------------------
-
-  function utf8(text: string): Uint8Array<ArrayBuffer> {
-    let bytes = new Uint8Array(text.length * 3);
-    let at = 0;
-    for (let i = 0; i < text.length; i++) {
-      let code = call<number | undefined>(codePointAt, text, i) ?? 0;
-      if (code > 0xffff) i++;
-      if (code >= 0xd800 && code <= 0xdfff) code = 0xfffd;
-      if (code < 0x80) bytes[at++] = code;
-      else {
-        if (code < 0x800) bytes[at++] = 0xc0 | (code >> 6);
-        else {
-          if (code < 0x10000) bytes[at++] = 0xe0 | (code >> 12);
-          else {
-            bytes[at++] = 0xf0 | (code >> 18);
-            bytes[at++] = 0x80 | ((code >> 12) & 0x3f);
-          }
-          bytes[at++] = 0x80 | ((code >> 6) & 0x3f);
-        }
-        bytes[at++] = 0x80 | (code & 0x3f);
-      }
-    }
-    bytes = new Uint8Array(call<ArrayBuffer>(bufferSlice, bytes.buffer, 0, at));
-    return bytes;
-  }
-  /** As the Encoding Standard's decoder of UTF-8 does. */
-  function text(bytes: Uint8Array, fatal: boolean): string {
-    let whole = "";
-    let at = 0;
-    while (at < bytes.length) {
-      const first = bytes[at++] as number;
-      if (first < 0x80) {
-        whole += fromCharCode(first);
-        continue;
-      }
-      const more =
-        first >= 0xc2 && first <= 0xdf ? 1 : first >= 0xe0 && first <= 0xef ? 2 : first >= 0xf0 && first <= 0xf4 ? 3 : 0;
-      let code = more === 1 ? first & 0x1f : more === 2 ? first & 0xf : first & 0x7;
-      let lower = first === 0xe0 ? 0xa0 : first === 0xf0 ? 0x90 : 0x80;
-      let upper = first === 0xed ? 0x9f : first === 0xf4 ? 0x8f : 0xbf;
-      let taken = 0;
-      while (taken < more) {
-        const next = bytes[at];
-        if (next === undefined || next < lower || next > upper) break;
-        code = (code << 6) | (next & 0x3f);
-        lower = 0x80;
-        upper = 0xbf;
-        at++;
-        taken++;
-      }
-      if (more > 0 && taken === more) whole += fromCodePoint(code);
-      else if (fatal) throw new TypeError("These bytes are not UTF-8");
-      else whole += "\ufffd";
-    }
-    return whole;
-  }
-  function bytesOf(given: unknown): Uint8Array<ArrayBuffer> {
-    if (given instanceof ArrayBuffer) return new Uint8Array(given);
-    if (isView(given)) {
-      const { byteOffset, byteLength } = given;
-      const buffer = given instanceof DataView ? given.buffer : call<ArrayBuffer>(typedBuffer as () => ArrayBuffer, given);
-      if (buffer instanceof ArrayBuffer) return new Uint8Array(buffer, byteOffset, byteLength);
-    }
-    throw new TypeError("Bytes are wanted: a Uint8Array or an ArrayBuffer");
-  }
-  class TextEncoder {
-    get encoding(): string {
-      return "utf-8";
-    }
-    encode(given: unknown = ""): Uint8Array {
-      return utf8(`${given as string}`);
-    }
-  }
-  class TextDecoder {
-    readonly fatal: boolean;
-    readonly ignoreBOM: boolean;
-    constructor(label: unknown = "utf-8", { fatal = false, ignoreBOM = false }: { fatal?: boolean; ignoreBOM?: boolean } = {}) {
-      if (!/^\s*(utf-?8|unicode-1-1-utf-8)\s*$/i.test(`${label as string}`)) throw new RangeError("Only utf-8 is decoded here");
-      this.fatal = !!fatal;
-      this.ignoreBOM = !!ignoreBOM;
-    }
-    get encoding(): string {
-      return "utf-8";
-    }
-    decode(given?: unknown): string {
-      if (given === undefined) return "";
-      const whole = text(bytesOf(given), this.fatal);
-      return !this.ignoreBOM && call<number>(charCodeAt, whole, 0) === 0xfeff ? call<string>(slice, whole, 1) : whole;
-    }
-  }
-  offer("TextEncoder", TextEncoder);
-  offer("TextDecoder", TextDecoder);
-
-  const BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const SIXES: number[] = [];
-  for (let i = 0; i < 64; i++) SIXES[BASE64.charCodeAt(i)] = i;
-  offer("btoa", (given: unknown) => {
-    const latin = `${given as string}`;
-    let encoded = "";
-    for (let i = 0; i < latin.length; i += 3) {
-      let three = 0;
-      for (let n = 0; n < 3; n++) {
-        const code = i + n < latin.length ? call<number>(charCodeAt, latin, i + n) : 0;
-        if (code > 255) throw new RangeError("btoa takes characters up to U+00FF; encode others with TextEncoder first");
-        three = (three << 8) | code;
-      }
-      for (let n = 0; n < 4; n++) encoded += i + n > latin.length ? "=" : BASE64[(three >> (18 - 6 * n)) & 63];
-    }
-    return encoded;
-  });
-  offer("atob", (given: unknown) => {
-    let encoded = call<string>(replace, `${given as string}`, /[\t\n\f\r ]/g, "");
-    if (encoded.length % 4 === 0) encoded = call<string>(replace, encoded, /={1,2}$/, "");
-    let latin = "";
-    let bits = 0;
-    let held = 0;
-    for (let i = 0; i < encoded.length; i++) {
-      const six = SIXES[call<number>(charCodeAt, encoded, i)];
-      if (six === undefined || encoded.length % 4 === 1) throw new SyntaxError("atob was given what is not base64");
-      held = ((held << 6) | six) & 0xffffff;
-      bits += 6;
-      if (bits >= 8) {
-        bits -= 8;
-        latin += fromCharCode((held >> bits) & 255);
-      }
-    }
-    return latin;
-  });
-
-  // ---- copies -------------------------------------------------------------------------------------------------------------------
-
-  function uncloneable(what: string): Error {
-    const error = new TypeError(`structuredClone cannot copy ${what}`);
-    error.name = "DataCloneError";
-    return error;
-  }
-  function clone(value: unknown, made: Map<object, unknown>): unknown {
-    if (typeof value === "symbol") throw uncloneable("a symbol");
-    if (!isObject(value)) return value;
-    if (typeof value === "function") throw uncloneable("a function");
-    if (call<boolean>(mapHas, made, value)) return call<unknown>(mapGet, made, value);
-    function keep<T>(copy: T): T {
-      call(mapSet, made, value, copy);
-      return copy;
-    }
-    const kind = kindOf(value);
-    if (kind === "date") return keep(new Date(call<number>(getTime, value)));
-    if (kind === "regexp") return keep(new RegExp((value as RegExp).source, (value as RegExp).flags));
-    if (kind === "promise" || value instanceof WeakMap || value instanceof WeakSet) throw uncloneable(`a ${nameOf(value)}`);
-    if (kind === "buffer") return keep(call<ArrayBuffer>(bufferSlice, value, 0));
-    if (kind === "view") {
-      const { buffer, byteOffset, byteLength } = value as DataView<ArrayBuffer>;
-      return keep(new DataView(clone(buffer, made) as ArrayBuffer, byteOffset, byteLength));
-    }
-    if (kind === "typed") {
-      const { buffer, byteOffset, length } = value as Uint8Array<ArrayBuffer>;
-      const type = (getPrototypeOf(value) as { constructor: Uint8ArrayConstructor }).constructor;
-      return keep(new type(clone(buffer, made) as ArrayBuffer, byteOffset, length));
-    }
-    if (kind === "map") {
-      const copy = keep(new Map());
-      call(mapEach, value, (item: unknown, key: unknown) => void call(mapSet, copy, clone(key, made), clone(item, made)));
-      return copy;
-    }
-    if (kind === "set") {
-      const copy = keep(new Set());
-      call(setEach, value, (item: unknown) => void call(setAdd, copy, clone(item, made)));
-      return copy;
-    }
-    if (isError(value)) {
-      const copy = keep(new Error(plainText(value.message)));
-      copy.name = plainText(value.name);
-      if (typeof value.stack === "string") copy.stack = value.stack;
-      if ("cause" in value) copy.cause = clone(value.cause, made);
-      return copy;
-    }
-    const copy = keep(isArray(value) ? new Array(value.length) : {});
-    const keys = ownKeys(value);
-    for (let i = 0; i < keys.length; i++) {
-      const key = keys[i] as string | symbol;
-      if (typeof key === "symbol" || !call(isEnumerable, value, key)) continue;
-      const item = clone((value as Record<string, unknown>)[key], made);
-      defineProperty(copy, key, { value: item, writable: true, enumerable: true, configurable: true });
-    }
-    return copy;
-  }
-  offer("structuredClone", (value: unknown) => clone(value, new Map()));
-
   // ---- files, chance and the end ------------------------------------------------------------------------------------------------
 
   function pathOf(path: unknown): string {
@@ -591,7 +283,7 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
     let wrong: string;
     if (typeof content === "string") wrong = host.writeText(name, content);
     else {
-      const bytes = bytesOf(content);
+      const bytes = library().bytesOf(content);
       wrong = host.writeBytes(
         name,
         call<ArrayBuffer>(bufferSlice, bytes.buffer, bytes.byteOffset, bytes.byteOffset + bytes.byteLength),
@@ -606,29 +298,20 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
     spin();
   });
 
-  function randomBytes(count: number): Uint8Array<ArrayBuffer> {
-    return new Uint8Array(host.randomBytes(count));
+  const names = ["TextEncoder", "TextDecoder", "atob", "btoa", "structuredClone", "crypto"];
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i] as string;
+    defineProperty(globalThis, name, {
+      get: () => {
+        const value = library().offers[name];
+        offer(name, value);
+        return value;
+      },
+      set: (value: unknown) => offer(name, value),
+      configurable: true,
+      enumerable: false,
+    });
   }
-  offer("crypto", {
-    getRandomValues: (into: unknown) => {
-      const bytes = bytesOf(into);
-      if (bytes.length > RANDOM_BYTES_MAX) throw new RangeError(`At most ${RANDOM_BYTES_MAX} random bytes at once`);
-      const random = randomBytes(bytes.length);
-      for (let i = 0; i < bytes.length; i++) bytes[i] = random[i] as number;
-      return into;
-    },
-    randomUUID: () => {
-      const bytes = randomBytes(16);
-      bytes[6] = ((bytes[6] as number) & 0x0f) | 0x40;
-      bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
-      let hex = "";
-      for (let i = 0; i < 16; i++) {
-        if (i === 4 || i === 6 || i === 8 || i === 10) hex += "-";
-        hex += call<string>(padStart, call<string>(numberToString, bytes[i], 16), 2, "0");
-      }
-      return hex;
-    },
-  });
   // The engine begins its sequence with the clock's ms, so that tasks that begin together would draw the same: sfc32 by C. Doty-Humphrey.
   const seed = new Uint32Array(host.randomBytes(16));
   let [a, b, c, counter] = [seed[0] as number, seed[1] as number, seed[2] as number, seed[3] as number];
@@ -642,124 +325,6 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
     return sum >>> 0;
   }
   Math.random = () => ((word() >>> 5) * 67_108_864 + (word() >>> 6)) / 9_007_199_254_740_992;
-
-  // ---- the value ----------------------------------------------------------------------------------------------------------------
-
-  /** More bytes than may be: thrown through all that is being written. */
-  const tooLong = { bytes: 0 };
-  let notes: string[] = [];
-  function note(what: string): void {
-    for (let i = 0; i < notes.length; i++) if (notes[i] === what) return;
-    if (notes.length < NOTES_MAX) notes[notes.length] = what;
-  }
-  function jsonOf(whole: unknown): string {
-    let json = "";
-    let bytes = 0;
-    function write(part: string): void {
-      json += part;
-      bytes += part.length;
-      if (bytes <= options.valueBytes) return;
-      tooLong.bytes = bytes;
-      throw tooLong;
-    }
-    function quote(given: string): string {
-      return call<string>(stringify, undefined, given);
-    }
-    /** What stands for it; undefined when JSON has nothing for it. */
-    function plain(value: unknown, key: string): unknown {
-      let given = value;
-      if ((isObject(given) || typeof given === "bigint") && typeof (given as { toJSON?: unknown }).toJSON === "function") {
-        given = (given as { toJSON(key: string): unknown }).toJSON(key);
-      }
-      if (typeof given === "bigint") {
-        note("a BigInt became a text");
-        return `${given}`;
-      }
-      if (typeof given === "function" || typeof given === "symbol") {
-        note(`a ${typeof given} was left out`);
-        return undefined;
-      }
-      if (typeof given === "number" && !isNumber(given)) {
-        note(`${given} became null`);
-        return null;
-      }
-      if (given instanceof Number || given instanceof String || given instanceof Boolean) return given.valueOf();
-      return given;
-    }
-    function put(value: unknown, depth: number, above: readonly object[]): void {
-      if (typeof value === "string") {
-        write(quote(value));
-        return;
-      }
-      if (value === undefined || value === null || typeof value !== "object") {
-        write(value === undefined ? "null" : `${value as number}`);
-        return;
-      }
-      for (let i = 0; i < above.length; i++) {
-        if (above[i] !== value) continue;
-        note("what contains itself became null there");
-        write("null");
-        return;
-      }
-      if (depth >= options.valueDepth) {
-        note(`what is nested deeper than ${options.valueDepth} became null`);
-        write("null");
-        return;
-      }
-      const within = [...above, value];
-      const kind = kindOf(value);
-      if (kind === "regexp") {
-        write(quote(call<string>(regexpText, value)));
-        return;
-      }
-      if (isError(value)) {
-        write(`{"name":${quote(plainText(value.name))},"message":${quote(plainText(value.message))}}`);
-        note("an Error became its name and message");
-        return;
-      }
-      let items: readonly unknown[] | undefined = isArray(value) ? value : undefined;
-      if (kind === "typed" || kind === "buffer" || kind === "view") {
-        items = (kind === "typed" ? value : bytesOf(value)) as unknown as readonly unknown[];
-        note("bytes became an array of numbers");
-      } else if (kind === "set") {
-        const all: unknown[] = [];
-        call(setEach, value, (item: unknown) => void call(push, all, item));
-        items = all;
-        note("a Set became an array");
-      } else if (kind === "map") {
-        const pairs: unknown[] = [];
-        call(mapEach, value, (item: unknown, key: unknown) => void call(push, pairs, [key, item]));
-        items = pairs;
-        note("a Map became an array of its pairs");
-      } else if (kind === "promise") note("a Promise inside it became {}");
-      if (items) {
-        write("[");
-        for (let i = 0; i < items.length; i++) {
-          if (i > 0) write(",");
-          put(plain(items[i], `${i}`) ?? null, depth + 1, within);
-        }
-        write("]");
-        return;
-      }
-      write("{");
-      let first = true;
-      const keys = ownKeys(value);
-      for (let i = 0; i < keys.length; i++) {
-        const key = keys[i] as string | symbol;
-        if (typeof key === "symbol" || !call(isEnumerable, value, key)) continue;
-        const item = plain((value as Record<string, unknown>)[key], key);
-        if (item === undefined) continue;
-        write(`${first ? "" : ","}${quote(key)}:`);
-        first = false;
-        put(item, depth + 1, within);
-      }
-      write("}");
-    }
-    const top = plain(whole, "");
-    if (top === undefined) return "";
-    put(top, 0, []);
-    return json;
-  }
 
   // ---- the run ------------------------------------------------------------------------------------------------------------------
 
@@ -784,7 +349,6 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
       state = "running";
       result = undefined;
       timers = [];
-      notes = [];
       indent = "";
     },
     follow(running, isModule) {
@@ -810,25 +374,15 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
       return 0;
     },
     value() {
-      try {
-        const json = jsonOf(result);
-        for (let i = 0; i < notes.length; i++) print(2, `value: ${notes[i]}\n`);
-        return json;
-      } catch (error) {
-        if (error === tooLong) {
-          print(
-            2,
-            `value: more than ${options.valueBytes} bytes as JSON, so it is left out; write it to a file in out/ instead\n`,
-          );
-          return tooLong.bytes;
-        }
-        print(2, `value: it could not be read: ${describe(error)}\n`);
-        return "";
+      if (result === undefined) return "";
+      if (typeof result === "boolean" || typeof result === "string" || isInteger(result)) {
+        const json = call<string>(stringify, undefined, result);
+        if (json.length <= options.valueBytes) return json;
       }
+      return library().json(result);
     },
     fail(thrown) {
-      shownNodes = 0;
-      print(2, `Uncaught ${describe(thrown)}\n`);
+      print(2, `Uncaught ${library().describe(thrown)}\n`);
     },
     thrown: () => result,
   };

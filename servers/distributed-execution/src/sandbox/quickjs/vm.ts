@@ -14,6 +14,7 @@ import {
 } from "quickjs-emscripten-core";
 import type { LimitName, Limits } from "../driver.ts";
 import { guest, VALUE_BYTES_MAX, VALUE_DEPTH_MAX } from "./guest.ts";
+import { guestLibrary } from "./guest-library.ts";
 import type { VirtualFiles } from "./virtual-files.ts";
 
 /** More of it, and a recursion is stopped by the host's stack instead of as an error that the code can catch. */
@@ -41,6 +42,7 @@ const NEVER_SETTLED = 13;
 /** Its types are written for CommonJS, where the default is one deeper. */
 const VARIANT = releaseSync as unknown as QuickJSSyncVariant;
 const GUEST = `(${guest.toString()})`;
+const GUEST_LIBRARY = `(${guestLibrary.toString()})`;
 const GUEST_OPTIONS = JSON.stringify({ valueBytes: VALUE_BYTES_MAX, valueDepth: VALUE_DEPTH_MAX });
 
 export type VmEnding = { readonly code: number } | { readonly limit: LimitName };
@@ -96,10 +98,16 @@ export class Vm {
   #lookAt = 0;
   #refusals = 0;
 
-  /** @param memoryMiB from MEMORY_MIB_MIN on */
-  static async create(module: WebAssembly.Module, memoryMiB: number): Promise<Vm> {
+  /**
+   * @param memoryMiB from MEMORY_MIB_MIN on
+   * @param before whose memory is taken over, every byte of it zero again: a new one for each task would keep Node collecting garbage
+   */
+  static async create(module: WebAssembly.Module, memoryMiB: number, before?: Vm): Promise<Vm> {
     const maximum = Math.floor((Math.min(memoryMiB, MEMORY_MIB_MAX) * MIB) / PAGE_BYTES);
-    const memory = new WebAssembly.Memory({ initial: (MEMORY_MIB_MIN * MIB) / PAGE_BYTES, maximum });
+    const initial = (MEMORY_MIB_MIN * MIB) / PAGE_BYTES;
+    const old = before?.memoryMiB === memoryMiB && before.memoryBytes === initial * PAGE_BYTES ? before.#memory : undefined;
+    if (old) new Uint8Array(old.buffer).fill(0);
+    const memory = old ?? new WebAssembly.Memory({ initial, maximum });
     const engine = await newQuickJSWASMModuleFromVariant(newVariant(VARIANT, { wasmModule: module, wasmMemory: memory }));
     return new Vm(memory, engine.newRuntime(), memoryMiB);
   }
@@ -325,7 +333,9 @@ export class Vm {
     offer("now", () => context.newNumber(Math.floor(performance.now())));
     offer("randomBytes", (_task, count) => bytes(randomBytes(count === undefined ? 0 : context.getNumber(count))));
 
-    const api = context.unwrapResult(context.evalCode(`${GUEST}`, "guest.js", { type: "global", strict: true }));
+    offer("library", () => context.unwrapResult(context.evalCode(GUEST_LIBRARY, "guest.js", { type: "global", strict: true })));
+
+    const api = context.unwrapResult(context.evalCode(GUEST, "guest.js", { type: "global", strict: true }));
     const options = context.unwrapResult(context.evalCode(`(${GUEST_OPTIONS})`, "guest.js"));
     const hooks = context.unwrapResult(context.callFunction(api, context.undefined, host, options));
     for (const handle of [api, options, host]) handle.dispose();
