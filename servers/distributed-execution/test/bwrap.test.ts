@@ -289,19 +289,27 @@ describe("the end of a run in bubblewrap", () => {
 
   it("comes with the worker's, killed with -9, and the next worker removes its folders", async () => {
     const own = newMarker();
-    const worker = startWorker("trap '' TERM HUP INT; setsid sh -c 'while :; do :; done' & while :; do :; done", own);
+    const base = mkdtempSync(join(tmpdir(), "bwrap-killed-")); // of its own, because every worker's first run sweeps
+    chmodSync(base, 0o755);
+    const worker = startWorker(
+      "trap '' TERM HUP INT; setsid sh -c 'while :; do :; done' & while :; do :; done",
+      own,
+      undefined,
+      base,
+    );
     await expect.poll(() => marked(own).length, { timeout: 20_000 }).toBeGreaterThan(4);
     const pids = marked(own);
-    expect(runFolders(worker.pid)).toHaveLength(1);
+    expect(runFolders(worker.pid, base)).toHaveLength(1);
     const gone = once(worker, "exit");
     worker.kill("SIGKILL");
     await gone;
     await expect.poll(() => marked(own), { timeout: 10_000 }).toEqual([]);
     // one that is ending has given its arguments back already
     await expect.poll(() => pids.filter((pid) => /^State:\s+[RSDT]/m.test(statusOf(pid))), { timeout: 10_000 }).toEqual([]);
-    expect(runFolders(worker.pid)).toHaveLength(1);
-    expect(await sweepWorkFolders()).toBeGreaterThan(0);
-    expect(runFolders(worker.pid)).toEqual([]);
+    expect(runFolders(worker.pid, base)).toHaveLength(1);
+    expect(await sweepWorkFolders(base)).toBeGreaterThan(0);
+    expect(runFolders(worker.pid, base)).toEqual([]);
+    rmSync(base, { recursive: true });
   });
 });
 
@@ -428,9 +436,10 @@ function startWorker(
   code: string,
   own: string,
   stdio: readonly ("pipe" | "ignore" | "inherit" | number)[] = ["ignore", "pipe", "inherit"],
+  base: string = tmpdir(),
 ): ChildProcess {
   return spawn(process.execPath, [join(import.meta.dirname, "support", "run-on-bwrap.ts"), code, own], {
     stdio: [...stdio],
-    env: { PATH: process.env.PATH ?? "" },
+    env: { PATH: process.env.PATH ?? "", TMPDIR: base },
   });
 }

@@ -17,8 +17,8 @@ export function marked(marker: string): number[] {
 }
 
 /** Folders of runs that this process, or the one of that number, has made. */
-export function runFolders(pid: number = process.pid): string[] {
-  return readdirSync(tmpdir()).filter((name) => name.startsWith(`mcp-swarm-run-${pid}-`));
+export function runFolders(pid: number | undefined = process.pid, base: string = tmpdir()): string[] {
+  return readdirSync(base).filter((name) => name.startsWith(`mcp-swarm-run-${pid}-`));
 }
 
 export function statusOf(pid: number): string {
