@@ -1,6 +1,7 @@
 /** Every tool of every server in a secured swarm: it does its work for a proven caller, and for nobody else under that caller's hand. */
 import { definition as agentComm } from "@mcp-swarm/agent-comm";
 import { definition as consensus } from "@mcp-swarm/consensus";
+import { definition as distributedExecution } from "@mcp-swarm/distributed-execution";
 import { definition as sharedState } from "@mcp-swarm/shared-state";
 import { definition as taskCoordination } from "@mcp-swarm/task-coordination";
 import { describe, expect, test } from "vitest";
@@ -12,7 +13,9 @@ import { proofOf, Recall } from "./proofs/index.ts";
 
 /** What is alike is written down once, whichever tool it came by: so what a tool has left is looked for by its operation. */
 function operationOf(server: string, tool: string): string | undefined {
-  const definition = [agentComm, consensus, sharedState, taskCoordination].find(({ name }) => name === server);
+  const definition = [agentComm, consensus, distributedExecution, sharedState, taskCoordination].find(
+    ({ name }) => name === server,
+  );
   return definition?.tools.find(({ name }) => name === tool)?.operation;
 }
 
@@ -21,6 +24,7 @@ const SPEAKERS = ["agentId", "workerId"];
 /** Tools whose field is about whomever they ask, and not about who acts. */
 const ABOUT_OTHERS: Readonly<Record<string, readonly string[]>> = {
   "agent-comm": ["get_agent_status", "get_agent_configuration"],
+  "distributed-execution": ["list_tasks"],
   "task-coordination": ["estimate_task"],
 };
 /** Tools of a story in which another agent has a part; other tests prove them in a secured swarm. */
