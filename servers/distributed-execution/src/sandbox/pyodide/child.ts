@@ -373,6 +373,13 @@ class Interpreter {
   }
 }
 
+/** Nobody can be served: the main thread is told by an error that nobody catches, and ends the process. */
+function fail(cause: unknown): void {
+  setTimeout(() => {
+    throw cause;
+  }, 0);
+}
+
 /** Pyodide marks what its interpreter does not survive. */
 function isFatal(reason: unknown): boolean {
   return typeof reason === "object" && reason !== null && Reflect.get(reason, "pyodide_fatal_error") === true;
@@ -402,7 +409,7 @@ function serve(): void {
     else sendParts(frames.STDERR, text.encode(`A promise was rejected: ${String(event.reason).slice(0, 500)}\n`));
   });
   self.onmessage = ({ data }) => {
-    if ("start" in data) void start(data.start);
+    if ("start" in data) start(data.start).catch(fail);
     else void interpreter?.run(data.run);
   };
 }

@@ -54,7 +54,9 @@ class PyodideDriver implements Driver {
   #spare: Spare | undefined;
   #idle: Disposable | undefined;
   readonly #running = new Set<Interpreter>();
-  #closed = false;
+  /** Aborts when the driver is closed. */
+  readonly #closing = new AbortController();
+  readonly #starting = new Set<Promise<Interpreter>>();
 
   constructor({ onError }: Pick<DriverOptions, "onError">) {
     this.#onError = onError;
@@ -110,7 +112,8 @@ class PyodideDriver implements Driver {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#closing.abort();
+    await Promise.allSettled(this.#starting); // whoever asked for them is told
     await this.#dropSpare();
     await Promise.all([...this.#running].map((interpreter) => this.#end(interpreter)));
     const ground = this.#ground;
@@ -123,7 +126,8 @@ class PyodideDriver implements Driver {
 
   /** What every start needs. The first one, without a snapshot, takes seconds. */
   async #prepare(): Promise<{ installed: Installed; folder: WorkFolder; snapshot: string }> {
-    if (this.#closed) throw new SwarmError("unavailable", "The worker is being stopped.", { hint: "Submit the task again." });
+    if (this.#closing.signal.aborted)
+      throw new SwarmError("unavailable", "The worker is being stopped.", { hint: "Submit the task again." });
     if (this.#ground !== undefined) return await this.#ground;
     const ground = this.#makeSnapshot();
     this.#ground = ground;
@@ -136,7 +140,7 @@ class PyodideDriver implements Driver {
   async #makeSnapshot(): Promise<{ installed: Installed; folder: WorkFolder; snapshot: string }> {
     const installed = await findInstalled();
     if (typeof installed === "string") throw new SwarmError("unavailable", installed);
-    const first = await Interpreter.start({ ...installed, memoryMiB: 0 });
+    const first = await Interpreter.start({ ...installed, memoryMiB: 0, signal: this.#closing.signal });
     await first.kill();
     const folder = await createWorkFolder();
     const snapshot = join(folder.path, "python.snapshot");
@@ -146,11 +150,15 @@ class PyodideDriver implements Driver {
 
   async #start(memoryMiB: number): Promise<Interpreter> {
     const { installed, snapshot } = await this.#prepare();
-    const interpreter = await Interpreter.start({ ...installed, snapshot, memoryMiB });
-    this.#running.add(interpreter);
-    if (!this.#closed) return interpreter;
-    await this.#end(interpreter);
-    throw gone();
+    const starting = Interpreter.start({ ...installed, snapshot, memoryMiB, signal: this.#closing.signal });
+    this.#starting.add(starting);
+    try {
+      const interpreter = await starting;
+      this.#running.add(interpreter);
+      return interpreter;
+    } finally {
+      this.#starting.delete(starting);
+    }
   }
 
   async #end(interpreter: Interpreter): Promise<void> {
@@ -171,13 +179,13 @@ class PyodideDriver implements Driver {
   #prepareNext(memoryMiB: number): void {
     this.#idle?.[Symbol.dispose]();
     this.#idle = systemClock.timer(IDLE_MS, () => void this.#dropSpare());
-    if (this.#closed || this.#spare?.memoryMiB === memoryMiB) return;
+    if (this.#closing.signal.aborted || this.#spare?.memoryMiB === memoryMiB) return;
     void this.#dropSpare();
     this.#idle = systemClock.timer(IDLE_MS, () => void this.#dropSpare());
     const interpreter = this.#start(memoryMiB);
     this.#spare = { memoryMiB, interpreter };
     interpreter.catch((error: unknown) => {
-      if (!this.#closed) this.#onError(error, "A Python could not be started ahead");
+      if (!this.#closing.signal.aborted) this.#onError(error, "A Python could not be started ahead");
     });
   }
 

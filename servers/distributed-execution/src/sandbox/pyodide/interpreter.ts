@@ -62,6 +62,8 @@ export interface InterpreterOptions extends Installed {
   readonly memoryMiB: number;
   /** Path of a snapshot; without one the interpreter makes one, and runs nothing. */
   readonly snapshot?: string;
+  /** When it aborts, what starts is killed. */
+  readonly signal: AbortSignal;
 }
 
 /** What a frame's JSON says; nothing of it is believed. */
@@ -190,7 +192,7 @@ export class Interpreter {
   }
 
   /** @throws SwarmError unavailable when it does not come up */
-  static async start({ deno, pyodide, memoryMiB, snapshot }: InterpreterOptions): Promise<Interpreter> {
+  static async start({ deno, pyodide, memoryMiB, snapshot, signal }: InterpreterOptions): Promise<Interpreter> {
     const program = existsSync(BUNDLED) ? [BUNDLED] : SOURCES;
     const readable = [pyodide, ...program, ...(snapshot === undefined ? [] : [snapshot])];
     const child = await startChild({
@@ -221,6 +223,7 @@ export class Interpreter {
     let interpreter: Interpreter | undefined;
     const parts: Uint8Array[] = [];
     let timer: NodeJS.Timeout | undefined;
+    let stop = (): void => {};
     try {
       const versions = await new Promise<frames.Ready>((resolve, reject) => {
         const reader = new frames.FrameReader((type, payload) => {
@@ -231,6 +234,9 @@ export class Interpreter {
         child.stdout.on("data", (bytes: Uint8Array) => {
           if (!reader.push(bytes) && interpreter !== undefined) interpreter.#broken();
         });
+        stop = () => reject(new Error("the worker is being stopped"));
+        signal.addEventListener("abort", stop, { once: true });
+        if (signal.aborted) stop();
         timer = setTimeout(() => reject(new Error("it did not come up in time")), START_MS_MAX);
         void child.exited.then(() => reject(new Error(`it ended: ${said}`)));
         const heap = Math.min(PYTHON_MIB_MAX, Math.max(PYTHON_MIB_MIN, memoryMiB - RUNTIME_MIB));
@@ -253,6 +259,7 @@ export class Interpreter {
       });
     } finally {
       clearTimeout(timer);
+      signal.removeEventListener("abort", stop);
     }
   }
 
