@@ -1,6 +1,7 @@
 /** What the definitions of the tools cost a model that loads them: characters a tool, and tokens a toolset. */
 import { definition as comm } from "@mcp-swarm/agent-comm";
 import { definition as votes } from "@mcp-swarm/consensus";
+import { definition as executions } from "@mcp-swarm/distributed-execution";
 import { definition as security } from "@mcp-swarm/security";
 import { definition as state } from "@mcp-swarm/shared-state";
 import { definition as tasks } from "@mcp-swarm/task-coordination";
@@ -20,6 +21,7 @@ const DEFINITIONS: Readonly<Record<ServerName | "security", Definition>> = {
   "agent-comm": comm,
   "shared-state": state,
   consensus: votes,
+  "distributed-execution": executions,
   security,
 };
 

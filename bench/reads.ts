@@ -11,6 +11,7 @@ export const READS: Readonly<Record<ServerName, ToolCall>> = {
   "agent-comm": { tool: "list_subscriptions", args: {} },
   "shared-state": { tool: "list_locks", args: {} },
   consensus: { tool: "list_active_votes", args: { ended: true } },
+  "distributed-execution": { tool: "list_sessions", args: {} },
 };
 
 export const ECHO: ToolCall = { tool: "echo", args: { text: "hello" } };

@@ -38,7 +38,7 @@ export interface Mount {
   agent: string;
 }
 
-export const SERVER_NAMES = ["task-coordination", "agent-comm", "shared-state", "consensus"] as const;
+export const SERVER_NAMES = ["task-coordination", "agent-comm", "shared-state", "consensus", "distributed-execution"] as const;
 export type ServerName = (typeof SERVER_NAMES)[number];
 
 /** One of our servers, for one agent, whom in a secured swarm a key in `env` must prove. */
