@@ -20,8 +20,8 @@ function loadedAtStart(server: string): Map<string, string> {
   return loaded;
 }
 
-describe("what a server loads at its start", () => {
-  const loaded = loadedAtStart("task-coordination");
+describe.each(["task-coordination", "distributed-execution"])("what %s loads at its start", (server) => {
+  const loaded = loadedAtStart(server);
   const code = [...loaded.values()].join("\n");
 
   it("is bounded, so that a host waits little longer for it than for a bare server", () => {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Json, SwarmError } from "@mcp-swarm/core";
-import { z } from "zod";
+import * as z from "zod";
 import { type Child, OutputBudget, startChild } from "../child-process.ts";
 import { COLLECTED_BYTES_MAX } from "../collector.ts";
 import { type Ending, LIMIT_NAMES, type RunHooks, type SandboxOutcome, type SandboxTask } from "../driver.ts";
