@@ -39,6 +39,16 @@ const PID_MAX = 4_194_304;
 const OWN_PROCESSES = 16;
 const OWN_MIB = 128;
 const OPEN_FILES_MAX = 256;
+/**
+ * What the kernel refuses by itself lies above the limit at which the run is ended from outside, so that the answer can name it. On Linux
+ * alone: since 5.14 it counts processes for each user namespace, and it counts writable memory.
+ */
+const KERNEL_PROCESSES_MORE = 8;
+const KERNEL_MEMORY_SHARE = 1.5;
+const KERNEL_MEMORY_MORE_MIB = 128;
+const KIB_PER_MIB = 1_024;
+/** What a file takes at least, empty as it may be. */
+const ENTRY_BYTES = 4_096;
 /** Most entries that are counted in one look at the disk; who has more has too many. */
 const ENTRIES_MAX = 20_000;
 const DISK_BLOCK_BYTES = 512;
@@ -50,10 +60,12 @@ const STARTED = "started";
 const TEMPORARY = "temporary";
 
 /**
- * Its arguments: the folder with input, the largest file in KiB, seconds of CPU time, a file that says that the code began, then what runs
- * the code. Whatever an earlier task of a session left in the way of the input, it is met in here and not by the worker.
+ * Its arguments: the folder with input, the largest file in KiB, seconds of CPU time, the most processes and KiB of memory of each (or
+ * nothing), a file that says that the code began, then what runs the code. Whatever an earlier task of a session left in the way of the input, it is met in here and not by the worker.
  */
-const BEGIN = `cp -R "$1"/. . || exit 1; shift; ulimit -c 0; ulimit -n ${OPEN_FILES_MAX}; ulimit -f "$1"; ulimit -t "$2"; : > "$3"; shift 3; exec "$@"`;
+const BEGIN = `cp -R "$1"/. . || exit 1; shift; ulimit -c 0; ulimit -n ${OPEN_FILES_MAX}; ulimit -f "$1"; ulimit -t "$2"
+[ "$3" = "" ] || { ulimit -u "$3"; ulimit -d "$4"; }
+: > "$5"; shift 5; exec "$@"`;
 
 const HOLDS: Omit<Capabilities, "runtimes"> = {
   limits: {
@@ -243,21 +255,14 @@ async function runIn(
   const [command = "", ...args] = runtime.command(limits);
   const program = command === "node" ? process.execPath : command;
   const seconds = Math.ceil(limits.cpuMs / 1_000) + 1;
+  const most = limits.processes + OWN_PROCESSES + KERNEL_PROCESSES_MORE + runtime.threads;
+  const data = Math.ceil(limits.memoryMiB * KERNEL_MEMORY_SHARE + KERNEL_MEMORY_MORE_MIB + runtime.reservedMiB) * KIB_PER_MIB;
+  const held = process.platform === "linux" ? [`${most}`, `${data}`] : ["", ""];
   const env = { PATH, HOME: work, TMPDIR: work, LANG: "C.UTF-8", ...runtime.env, ...task.env };
   const words = [
     ...["exec", "env", "-i", ...Object.entries(env).map(([name, value]) => `${name}=${value}`)],
-    ...[
-      "bash",
-      "--norc",
-      "--noprofile",
-      "-c",
-      BEGIN,
-      "begin",
-      join(folder.path, input),
-      `${Math.ceil(limits.fileBytes / 1_024)}`,
-      `${seconds}`,
-      begun,
-    ],
+    ...["bash", "--norc", "--noprofile", "-c", BEGIN, "begin", join(folder.path, input)],
+    ...[`${Math.ceil(limits.fileBytes / 1_024)}`, `${seconds}`, ...held, begun],
     ...[program, ...args, ...task.args],
   ];
   const child = await startChild({
@@ -343,6 +348,7 @@ function usedBytes(root: string): number | undefined {
       if (entries > ENTRIES_MAX) return undefined;
       const stats = lstatSync(join(folder, name), { throwIfNoEntry: false });
       if (stats === undefined) continue;
+      bytes += ENTRY_BYTES;
       if (stats.isDirectory()) pending.push(join(folder, name));
       else bytes += stats.blocks * DISK_BLOCK_BYTES;
     }
