@@ -447,10 +447,19 @@ export function guestLibrary(
     let bytes = 0;
     function write(part: string): void {
       json += part;
-      bytes += part.length;
+      bytes += byteLength(part);
       if (bytes <= options.valueBytes) return;
       tooLong.bytes = bytes;
       throw tooLong;
+    }
+    function byteLength(part: string): number {
+      let length = part.length;
+      for (let i = 0; i < part.length; i++) {
+        const code = call<number>(charCodeAt, part, i);
+        if (code > 0x7ff && (code < 0xd800 || code > 0xdfff)) length += 2;
+        else if (code > 0x7f) length++; // and so does each half of a pair
+      }
+      return length;
     }
     function quote(given: string): string {
       return call<string>(stringify, undefined, given);
@@ -575,6 +584,8 @@ export function guestLibrary(
     },
     json,
     bytesOf,
+    utf8,
+    text: (bytes) => text(bytes, false),
     stackOf,
     offers,
   };

@@ -11,10 +11,11 @@ export const VALUE_DEPTH_MAX = 32;
 /** What crosses into the child: texts, numbers and bytes alone. */
 export interface GuestHost {
   /** @returns false when there is no room for more output: the run ends */
-  print(stream: 1 | 2, text: string): boolean;
+  print(stream: 1 | 2, text: string | ArrayBuffer): boolean;
   /** The run ends as soon as this has returned. */
   exit(code: number): void;
-  readText(path: string): string | undefined;
+  /** @returns false when it cannot cross as a text: read its bytes */
+  readText(path: string): string | false | undefined;
   readBytes(path: string): ArrayBuffer | undefined;
   /** @returns what is wrong with the path; "" when it was written */
   writeText(path: string, text: string): string;
@@ -45,6 +46,8 @@ export interface GuestLibrary {
   /** @returns as `Guest.value` */
   readonly json: (value: unknown) => string | number;
   readonly bytesOf: (given: unknown) => Uint8Array<ArrayBuffer>;
+  readonly utf8: (text: string) => Uint8Array<ArrayBuffer>;
+  readonly text: (bytes: Uint8Array) => string;
   readonly stackOf: (error: Error) => string;
   /** Globals by their name. */
   readonly offers: Readonly<Record<string, unknown>>;
@@ -144,9 +147,18 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
   // ---- output -------------------------------------------------------------------------------------------------------------------
 
   function print(stream: 1 | 2, text: string): void {
-    for (let at = 0; at < text.length; at += PRINT_CHARS) {
-      if (!host.print(stream, call(slice, text, at, at + PRINT_CHARS))) spin();
+    for (let at = 0; at < text.length; ) {
+      let end = at + PRINT_CHARS;
+      const last = call<number>(charCodeAt, text, end - 1);
+      if (last >= 0xd800 && last <= 0xdbff) end++; // both halves of a pair together
+      const part = call<string>(slice, text, at, end);
+      if (!host.print(stream, crosses(part) ? part : library().utf8(part).buffer)) spin();
+      at = end;
     }
+  }
+  /** Texts cross as C has them: a NUL would be their end. */
+  function crosses(text: string): boolean {
+    return !call<boolean>(includes, text, "\0");
   }
   /** The run is over: nothing of it comes after this. */
   function spin(): never {
@@ -270,24 +282,31 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
 
   function pathOf(path: unknown): string {
     if (typeof path !== "string") throw new TypeError("A path is wanted, as a text");
+    if (!crosses(path)) throw new Error("A path holds no NUL");
     return call<string>(replace, path, /^(\.\/)+/, "");
   }
   function found<T>(path: string, content: T | undefined): T {
     if (content === undefined) throw new Error(`There is no file ${path}; listFiles() tells which there are`);
     return content;
   }
-  offer("readFile", (path: unknown) => found(pathOf(path), host.readText(pathOf(path))));
-  offer("readBytes", (path: unknown) => new Uint8Array(found(pathOf(path), host.readBytes(pathOf(path)))));
+  function readBytes(path: unknown): Uint8Array<ArrayBuffer> {
+    const name = pathOf(path);
+    return new Uint8Array(found(name, host.readBytes(name)));
+  }
+  offer("readBytes", readBytes);
+  offer("readFile", (path: unknown) => {
+    const name = pathOf(path);
+    const content = found(name, host.readText(name));
+    return content === false ? library().text(readBytes(name)) : content;
+  });
   offer("writeFile", (path: unknown, content: unknown) => {
     const name = pathOf(path);
     let wrong: string;
-    if (typeof content === "string") wrong = host.writeText(name, content);
+    if (typeof content === "string" && crosses(content)) wrong = host.writeText(name, content);
     else {
-      const bytes = library().bytesOf(content);
-      wrong = host.writeBytes(
-        name,
-        call<ArrayBuffer>(bufferSlice, bytes.buffer, bytes.byteOffset, bytes.byteOffset + bytes.byteLength),
-      );
+      const { utf8, bytesOf } = library();
+      const { buffer, byteOffset, byteLength } = typeof content === "string" ? utf8(content) : bytesOf(content);
+      wrong = host.writeBytes(name, call<ArrayBuffer>(bufferSlice, buffer, byteOffset, byteOffset + byteLength));
     }
     if (wrong === "limit") spin();
     if (wrong !== "") throw new Error(wrong);
@@ -330,11 +349,8 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
 
   let state: "running" | "done" | "failed" = "running";
   let result: unknown;
-  function done(value: unknown): void {
-    if (state !== "running") return;
-    state = "done";
-    result = value;
-  }
+  /** Counts the runs of a session: what one that was stopped left behind says nothing about the next. */
+  let run = 0;
   function broke(thrown: unknown): void {
     if (state === "failed") return;
     state = "failed";
@@ -346,6 +362,7 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
       offer("args", args);
       offer("stdin", stdin);
       offer("env", env);
+      run++;
       state = "running";
       result = undefined;
       timers = [];
@@ -357,7 +374,19 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
         const ended = (await running) as { value?: unknown; default?: unknown };
         return await (isModule ? ended.default : ended.value);
       }
-      call(then, last(), done, broke);
+      const own = run;
+      call(
+        then,
+        last(),
+        (value: unknown) => {
+          if (own !== run || state !== "running") return;
+          state = "done";
+          result = value;
+        },
+        (thrown: unknown) => {
+          if (own === run) broke(thrown);
+        },
+      );
     },
     state: () => state,
     tick() {
@@ -377,7 +406,7 @@ export function guest(host: GuestHost, options: GuestOptions): Guest {
       if (result === undefined) return "";
       if (typeof result === "boolean" || typeof result === "string" || isInteger(result)) {
         const json = call<string>(stringify, undefined, result);
-        if (json.length <= options.valueBytes) return json;
+        if (json.length * 3 <= options.valueBytes) return json; // however many bytes its characters take
       }
       return library().json(result);
     },

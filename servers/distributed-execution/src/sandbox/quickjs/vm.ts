@@ -271,6 +271,13 @@ export class Vm {
     throw new RangeError("The engine is out of stack or memory");
   }
 
+  /** A text, or its bytes where a text cannot cross. */
+  #printed(given: QuickJSHandle): string {
+    if (this.#context.typeof(given) === "string") return this.#context.getString(given);
+    using lifetime = this.#context.getArrayBuffer(given);
+    return Buffer.from(lifetime.value).toString("utf8");
+  }
+
   #text(text: string): QuickJSHandle {
     return this.#context.newString(text);
   }
@@ -300,7 +307,7 @@ export class Vm {
       return context.newString("limit");
     };
     offer("print", (task, stream, text) => {
-      const given = text === undefined ? "" : context.getString(text);
+      const given = text === undefined ? "" : this.#printed(text);
       const first = stream !== undefined && context.getNumber(stream) === 1;
       const roomLeft = task.print(first ? 1 : 2, first ? given : (task.toSource?.(given) ?? given));
       if (!roomLeft) this.#ending ??= { limit: "outputBytes" };
@@ -312,9 +319,8 @@ export class Vm {
     });
     offer("readText", (task, path) => {
       const found = path && task.files.read(context.getString(path));
-      return found
-        ? context.newString(Buffer.from(found.buffer, found.byteOffset, found.length).toString("utf8"))
-        : context.undefined;
+      if (!found) return context.undefined;
+      return found.includes(0) ? context.false : context.newString(Buffer.from(found).toString("utf8"));
     });
     offer("readBytes", (task, path) => {
       const found = path && task.files.read(context.getString(path));
