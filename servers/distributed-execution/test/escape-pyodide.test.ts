@@ -10,6 +10,7 @@ const SETTLE_S = 0.3;
 
 const open = (): Driver =>
   openPyodideDriver({
+    slots: 1,
     onError: (error) => {
       throw error;
     },

@@ -48,7 +48,7 @@ describe("Python in Pyodide", () => {
   let driver: Driver;
   const errors: unknown[] = [];
   beforeAll(async () => {
-    driver = openPyodideDriver({ onError: (error) => errors.push(error) });
+    driver = openPyodideDriver({ slots: 1, onError: (error) => errors.push(error) });
     const probe = await driver.probe();
     if (!probe.available) throw new Error(`The packages deno and pyodide are needed for these tests: ${probe.reason}`);
   });
@@ -252,6 +252,7 @@ it("leaves no process and no file behind when it is closed", async () => {
   verifies("EXEC-07");
   const own = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith(`mcp-swarm-run-${process.pid}-`));
   const driver = openPyodideDriver({
+    slots: 1,
     onError: (error) => {
       throw error;
     },

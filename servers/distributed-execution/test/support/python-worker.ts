@@ -3,6 +3,7 @@ import { openPyodideDriver } from "../../src/sandbox/pyodide/driver.ts";
 import { pythonTask } from "./python-task.ts";
 
 const driver = openPyodideDriver({
+  slots: 1,
   onError: (error) => {
     throw error;
   },

@@ -391,7 +391,7 @@ function serve(): void {
   const { deno } = Deno.version;
   const start = async (spec: Start): Promise<void> => {
     const python = await load(spec);
-    const version = String(python.runPython("import platform\nplatform.python_version()"));
+    const version = String(python.runPython('__import__("sys").version.split()[0]'));
     if (spec.snapshot === undefined) sendParts(frames.SNAPSHOT_BYTES, python.makeMemorySnapshot());
     else interpreter = new Interpreter(python);
     // what it prints in JavaScript is output like any other

@@ -1,7 +1,7 @@
 /**
  * Python in Pyodide, within Deno without permissions: what Python cannot do because it is WebAssembly, and what its JavaScript cannot do
  * because Deno permits nothing. A process serves one task, or one session, and dies. The memory of an interpreter that had just
- * started is kept in a file, from which each further one starts in a tenth of the time; one is kept ready ahead.
+ * started is kept in a file, from which each further one starts in a tenth of the time; the next are kept ready.
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,7 +13,8 @@ import { findInstalled, type Installed } from "./installed.ts";
 import { Interpreter } from "./interpreter.ts";
 import { probeTask } from "./probe.ts";
 
-/** How long the one that is ready waits for a task, in ms; it takes about 200 MiB. */
+/** How many are ready ahead at most, and for how long without a task, in ms; each takes about 190 MiB. */
+const SPARES_MAX = 2;
 const IDLE_MS = 120_000;
 
 const CAPABILITIES: Omit<Capabilities, "runtimes"> = {
@@ -37,7 +38,7 @@ const CAPABILITIES: Omit<Capabilities, "runtimes"> = {
   session: "state",
 };
 
-export function openPyodideDriver(options: Pick<DriverOptions, "onError">): Driver {
+export function openPyodideDriver(options: Pick<DriverOptions, "onError" | "slots">): Driver {
   return new PyodideDriver(options);
 }
 
@@ -51,15 +52,18 @@ class PyodideDriver implements Driver {
   readonly name = "pyodide";
   readonly #onError: DriverOptions["onError"];
   #ground: Promise<{ installed: Installed; folder: WorkFolder; snapshot: string }> | undefined;
-  #spare: Spare | undefined;
+  readonly #slots: number;
+  /** In the order in which they were started. */
+  #spares: Spare[] = [];
   #idle: Disposable | undefined;
   readonly #running = new Set<Interpreter>();
   /** Aborts when the driver is closed. */
   readonly #closing = new AbortController();
   readonly #starting = new Set<Promise<Interpreter>>();
 
-  constructor({ onError }: Pick<DriverOptions, "onError">) {
+  constructor({ onError, slots }: Pick<DriverOptions, "onError" | "slots">) {
     this.#onError = onError;
+    this.#slots = slots;
   }
 
   async probe(): Promise<Probe> {
@@ -114,7 +118,7 @@ class PyodideDriver implements Driver {
   async close(): Promise<void> {
     this.#closing.abort();
     await Promise.allSettled(this.#starting); // whoever asked for them is told
-    await this.#dropSpare();
+    await this.#dropSpares();
     await Promise.all([...this.#running].map((interpreter) => this.#end(interpreter)));
     const ground = this.#ground;
     this.#ground = undefined;
@@ -166,35 +170,44 @@ class PyodideDriver implements Driver {
     this.#running.delete(interpreter);
   }
 
-  /** The one that is ready, when it fits; and the next is made ready. */
+  /** One that is ready, when it fits; and the next are made ready. */
   async #take({ memoryMiB }: Limits): Promise<Interpreter> {
-    const spare = this.#spare?.memoryMiB === memoryMiB ? this.#spare : undefined;
-    if (spare !== undefined) this.#spare = undefined;
+    const at = this.#spares.findIndex((spare) => spare.memoryMiB === memoryMiB);
+    const [spare] = at < 0 ? [] : this.#spares.splice(at, 1);
+    if (spare !== undefined) this.#prepareNext(memoryMiB);
     const ready = await spare?.interpreter.catch(() => undefined); // that was told when it happened
     const interpreter = ready?.alive === true ? ready : await this.#start(memoryMiB);
     this.#prepareNext(memoryMiB);
     return interpreter;
   }
 
+  /** As many as may be needed at once, for tasks like the last one. */
   #prepareNext(memoryMiB: number): void {
+    if (this.#closing.signal.aborted) return;
+    if (this.#spares.some((spare) => spare.memoryMiB !== memoryMiB)) this.#dropInBackground();
     this.#idle?.[Symbol.dispose]();
-    this.#idle = systemClock.timer(IDLE_MS, () => void this.#dropSpare());
-    if (this.#closing.signal.aborted || this.#spare?.memoryMiB === memoryMiB) return;
-    void this.#dropSpare();
-    this.#idle = systemClock.timer(IDLE_MS, () => void this.#dropSpare());
-    const interpreter = this.#start(memoryMiB);
-    this.#spare = { memoryMiB, interpreter };
-    interpreter.catch((error: unknown) => {
-      if (!this.#closing.signal.aborted) this.#onError(error, "A Python could not be started ahead");
-    });
+    this.#idle = systemClock.timer(IDLE_MS, () => this.#dropInBackground());
+    while (this.#spares.length < Math.min(this.#slots, SPARES_MAX)) {
+      const interpreter = this.#start(memoryMiB);
+      this.#spares.push({ memoryMiB, interpreter });
+      interpreter.catch((error: unknown) => {
+        if (!this.#closing.signal.aborted) this.#onError(error, "A Python could not be started ahead");
+      });
+    }
   }
 
-  async #dropSpare(): Promise<void> {
+  #dropInBackground(): void {
+    this.#dropSpares().catch((error: unknown) => this.#onError(error, "A Python that was started ahead could not be ended"));
+  }
+
+  async #dropSpares(): Promise<void> {
     this.#idle?.[Symbol.dispose]();
-    const spare = this.#spare;
-    this.#spare = undefined;
-    const interpreter = await spare?.interpreter.catch(() => undefined); // that was told when it happened
-    if (interpreter !== undefined) await this.#end(interpreter);
+    const spares = this.#spares;
+    this.#spares = [];
+    for (const { interpreter } of spares) {
+      const started = await interpreter.catch(() => undefined); // that was told when it happened
+      if (started !== undefined) await this.#end(started);
+    }
   }
 }
 
