@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { casting } from "./casting.ts";
 import { decision } from "./decision.ts";
 import { definitions } from "./definitions.ts";
+import { executionDrivers } from "./execution-drivers.ts";
 import { fullInbox } from "./full-inbox.ts";
 import { loadTest } from "./load-test.ts";
 import { lockHandOver } from "./lock-hand-over.ts";
@@ -51,6 +52,7 @@ const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   decision: { title: "Deciding what an agent may do", run: decision },
   tokens: { title: "Tokens and sealed messages", run: tokens },
   sealed: { title: "Messages that only their readers can read, through MCP", run: sealed },
+  "execution-drivers": { title: "Code in sandboxes, without a queue", run: executionDrivers },
 };
 
 const args = process.argv.slice(2);
