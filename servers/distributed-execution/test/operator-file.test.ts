@@ -1,5 +1,5 @@
 /** The operator's file: what it means, and how each mistake in it is told. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SwarmError } from "@mcp-swarm/core";
@@ -78,6 +78,20 @@ describe("an operator's file", () => {
     expect(message).toMatch(/^The file that SWARM_EXEC_CONFIG names is not valid: /);
     expect(message).toMatch(place);
     expect(hint).toBeDefined();
+  });
+
+  test("of the README is one, and holds what it says of it", () => {
+    verifies("EXEC-03");
+    const readme = readFileSync(join(import.meta.dirname, "..", "README.md"), "utf8");
+    const [, json = ""] = /```json\n([\s\S]+?)```/.exec(readme) ?? [];
+    const read = parseOperatorFile(JSON.parse(json));
+    expect(read.environments).toMatchObject([
+      { name: "data", drivers: ["bwrap", "sandbox-runtime"], mounts: [{ readOnly: true }] },
+    ]);
+    expect(read.ceiling).toMatchObject({ network: { mode: "hosts" }, drivers: expect.arrayContaining(["docker"]) });
+    const table = readme.split("| member | what |")[1]?.split("\n\n")[0] ?? "";
+    for (const member of [...Object.keys(JSON.parse(json) as object), "mcpServers", "profiles"])
+      expect(table).toContain(`\`${member}\``);
   });
 
   test("that is missing, no JSON or too long is refused with what to do", () => {
