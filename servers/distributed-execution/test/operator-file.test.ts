@@ -83,7 +83,7 @@ describe("an operator's file", () => {
   test("of the README is one, and holds what it says of it", () => {
     verifies("EXEC-03");
     const readme = readFileSync(join(import.meta.dirname, "..", "README.md"), "utf8");
-    const [, json = ""] = /```json\n([\s\S]+?)```/.exec(readme) ?? [];
+    const [, json = ""] = /```json\n(\{\s+"ceiling"[\s\S]+?)```/.exec(readme) ?? [];
     const read = parseOperatorFile(JSON.parse(json));
     expect(read.environments).toMatchObject([
       { name: "data", drivers: ["bwrap", "sandbox-runtime"], mounts: [{ readOnly: true }] },
