@@ -4,21 +4,27 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
 import { newId, systemRandom } from "@mcp-swarm/core";
 import { LIMITS_DEFAULT } from "../servers/distributed-execution/src/manifest.ts";
 import type { Driver, SandboxTask } from "../servers/distributed-execution/src/sandbox/driver.ts";
+import { openPyodideDriver } from "../servers/distributed-execution/src/sandbox/pyodide/driver.ts";
 import { openQuickJs } from "../servers/distributed-execution/src/sandbox/quickjs/driver.ts";
 import type { Options, Row } from "./row.ts";
-import { contest, median, perSecond } from "./stats.ts";
+import { contest, median, percentile, perSecond } from "./stats.ts";
 
 /** Tasks of one round and side; rounds; how often a cold start is measured. */
 const SIZES = {
-  full: { tasks: 1_000, processes: 40, rounds: 5, starts: 9 },
-  quick: { tasks: 200, processes: 10, rounds: 2, starts: 3 },
+  full: { tasks: 1_000, processes: 40, rounds: 5, starts: 9, pythons: 40 },
+  quick: { tasks: 200, processes: 10, rounds: 2, starts: 3, pythons: 8 },
 };
 type Sizes = (typeof SIZES)["full"];
 /** What the driver must leave to the queue, for which 300 a second is the goal. */
 const PER_SECOND_MIN = 300;
+/** A task in Python that finds an interpreter ready, and the pause after which it does, ms. */
+const WARM_PYTHON_MS_MAX = 400;
+const PYTHON_PAUSE_MS = 1_000;
+const PYTHON_MEMORY_MIB = 512;
 
 interface Subject {
   readonly what: string;
@@ -40,7 +46,34 @@ export async function executionDrivers({ quick }: Options): Promise<Row[]> {
     rows.push(await coldRow(subject, sizes));
     for (const width of [1, 2]) rows.push(await rateRow(subject, width, sizes));
   }
-  return rows;
+  return [...rows, ...(await pythonRows(sizes))];
+}
+
+/** An interpreter takes long to start and runs one task, so the next ones are started ahead: with pauses each task finds one ready. */
+async function pythonRows({ pythons }: Sizes): Promise<Row[]> {
+  const driver = openPyodideDriver({ slots: 2, onError: rethrow });
+  const subject = { runtime: "python", code: (n: number) => `${n} * 2`, memoryMiB: PYTHON_MEMORY_MIB };
+  const shown = (taken: readonly number[]) => `p50 ${median(taken).toFixed(0)} ms, p99 ${percentile(taken, 0.99).toFixed(0)} ms`;
+  try {
+    const first = await timed(() => runTask(driver, subject, 0));
+    const [warm, following]: [number[], number[]] = [[], []];
+    for (let n = 1; n <= pythons; n++) {
+      await delay(PYTHON_PAUSE_MS);
+      warm.push(await timed(() => runTask(driver, subject, n)));
+    }
+    for (let n = 1; n <= pythons; n++) following.push(await timed(() => runTask(driver, subject, n)));
+    return [
+      { what: "Python in Pyodide: first task", subject: `${first.toFixed(0)} ms`, note: "makes the snapshot" },
+      {
+        what: "Python in Pyodide: with an interpreter ready",
+        subject: shown(warm),
+        goal: { atMost: WARM_PYTHON_MS_MAX, value: median(warm) },
+      },
+      { what: "Python in Pyodide: one after another", subject: shown(following) },
+    ];
+  } finally {
+    await driver.close();
+  }
 }
 
 async function coldRow(subject: Subject, { starts }: Sizes): Promise<Row> {
@@ -97,7 +130,11 @@ async function timed(run: () => Promise<void>): Promise<number> {
 }
 
 /** @throws Error when the task came to something else than it should */
-async function runTask(driver: Driver, { runtime, code }: Subject, n: number): Promise<void> {
+async function runTask(
+  driver: Driver,
+  { runtime, code, memoryMiB = LIMITS_DEFAULT.memoryMiB }: Pick<Subject, "runtime" | "code"> & { memoryMiB?: number },
+  n: number,
+): Promise<void> {
   const task: SandboxTask = {
     runId: newId("bench", systemRandom),
     runtime,
@@ -106,7 +143,7 @@ async function runTask(driver: Driver, { runtime, code }: Subject, n: number): P
     stdin: new Uint8Array(0),
     files: [],
     env: {},
-    limits: LIMITS_DEFAULT,
+    limits: { ...LIMITS_DEFAULT, memoryMiB },
     network: { mode: "none" },
     mounts: [],
     packages: [],
@@ -127,10 +164,9 @@ async function nodeTask(n: number): Promise<void> {
 }
 
 function openQuick(slots: number): Driver {
-  return openQuickJs({
-    slots,
-    onError: (error) => {
-      throw error;
-    },
-  });
+  return openQuickJs({ slots, onError: rethrow });
+}
+
+function rethrow(error: unknown): never {
+  throw error;
 }
