@@ -65,31 +65,34 @@ export { default as process } from "node:process";`,
 };
 
 /**
- * `programs`: what the server starts as processes of their own, by the name of the file without ".js"; each is one file that needs no
- * other, so that it may be let read nothing else. `assets`: files of dependencies by the name they get.
+ * `parts`: folders of packages with what their package.json names under "bundle". `programs`: what the server starts as processes of
+ * their own, by the name of the file without ".js"; each is one file that needs no other, so that it may be let read nothing else.
+ * `assets`: files of dependencies by the name they get.
  */
-export async function bundle({ entry, dist, engines, folder = join(import.meta.dirname, ".."), programs = {}, assets = {} }) {
+export async function bundle({ entry, dist, engines, parts = [] }) {
   mkdirSync(dist, { recursive: true });
   const made = new Set(["main.js"]);
-  for (const [name, source] of Object.entries(programs)) {
-    await build({
-      entryPoints: { [name]: join(folder, source) },
-      outdir: dist,
-      bundle: true,
-      platform: "node",
-      format: "esm",
-      target: "node22",
-      minifySyntax: true,
-      minifyWhitespace: true,
-      legalComments: "none",
-      logLevel: "warning",
-    });
-    made.add(`${name}.js`);
-  }
-  const { resolve } = createRequire(join(folder, "package.json"));
-  for (const [name, specifier] of Object.entries(assets)) {
-    copyFileSync(resolve(specifier), join(dist, name));
-    made.add(name);
+  for (const { folder, programs = {}, assets = {} } of parts) {
+    for (const [name, source] of Object.entries(programs)) {
+      await build({
+        entryPoints: { [name]: join(folder, source) },
+        outdir: dist,
+        bundle: true,
+        platform: "node",
+        format: "esm",
+        target: "node22",
+        minifySyntax: true,
+        minifyWhitespace: true,
+        legalComments: "none",
+        logLevel: "warning",
+      });
+      made.add(`${name}.js`);
+    }
+    const { resolve } = createRequire(join(folder, "package.json"));
+    for (const [name, specifier] of Object.entries(assets)) {
+      copyFileSync(resolve(specifier), join(dist, name));
+      made.add(name);
+    }
   }
   const { metafile } = await build({
     metafile: true,
