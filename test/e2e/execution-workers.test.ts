@@ -101,6 +101,35 @@ describe.each(ENGINES)("workers on $name", ({ meet }) => {
     await isGone("the second sandbox is dead too", run.marker);
   });
 
+  test("what a task writes can be followed from another process while it runs, in order and to its end", async () => {
+    verifies("EXEC-02");
+    using meeting = await meet();
+    await using host = await asking(meeting.store);
+    await using _worker = await working({ store: meeting.store });
+    const { task } = await submit(host, "echo one; sleep 2; echo two >&2; sleep 2; echo three");
+    interface Followed {
+      status: string;
+      parts: { stream: string; text: string }[];
+      next: string;
+      ended: boolean;
+    }
+    const heard: { status: string; stream: string; text: string }[] = [];
+    let after: string | undefined;
+    for (let looks = 0; looks < 20; looks++) {
+      const position = after === undefined ? {} : { after };
+      const followed = await host.call<Followed>("get_output", { taskId: task.id, waitMs: WAIT_MS, ...position });
+      heard.push(...followed.parts.map((part) => ({ ...part, status: followed.status })));
+      after = followed.next;
+      if (followed.ended) break;
+    }
+    expect(heard.map(({ stream, text }) => [stream, text])).toEqual([
+      ["stdout", "one\n"],
+      ["stderr", "two\n"],
+      ["stdout", "three\n"],
+    ]);
+    expect(heard.slice(0, 2).map(({ status }) => status)).toEqual(["running", "running"]);
+  });
+
   test("a cancelled task is dead at once, with all that it started", async () => {
     verifies("EXEC-07", "EXEC-09");
     using meeting = await meet();

@@ -1,6 +1,6 @@
 /** The drivers of this package, each loaded when something is to run on it: a process that runs nothing holds none of them. */
 import type { OperatorFile } from "../operator-file.ts";
-import { type Driver, type DriverName, DRIVERS as NAMES } from "./driver.ts";
+import type { Driver, DriverName } from "./driver.ts";
 
 export interface DriverOptions {
   /** How many runs it is given at once, and so how much it may keep warm. */
@@ -32,10 +32,6 @@ export class Drivers {
   constructor(options: DriverOptions, loaders: DriverLoaders = LOADERS) {
     this.#options = options;
     this.#loaders = loaders;
-  }
-
-  get names(): DriverName[] {
-    return NAMES.filter((name) => this.#loaders[name] !== undefined);
   }
 
   /** Undefined when this worker has no such driver. What opening throws is thrown again at the next asking. */

@@ -78,10 +78,6 @@ export class Workplace {
     return this.#working?.worker.idleMs ?? Number.POSITIVE_INFINITY;
   }
 
-  get isWorking(): boolean {
-    return this.#working !== undefined;
-  }
-
   /** Looks at every environment there is, or at these alone, with all drivers that they need; what has been looked at is not tried again. */
   async lookAtAll(only?: readonly string[]): Promise<void> {
     const { environments, store, workerId } = this.#options;
