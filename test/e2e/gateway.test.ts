@@ -47,6 +47,19 @@ describe("the gateway", () => {
     }
   });
 
+  test("runs code that is handed to it, with what its own package carries", async () => {
+    verifies("EXEC-04", "EXEC-10");
+    using folder = temporaryFolder();
+    await using gateway = await start({ SWARM_STORE: folder.store });
+    await using host = await Host.http(`${gateway.url}/distributed-execution/mcp`, { agent: "remote" });
+    const answer = await host.call("submit_task", {
+      environment: "typescript",
+      code: "const n: number = 6; n * 7",
+      waitMs: 50_000,
+    });
+    expect(answer).toMatchObject({ task: { status: "succeeded" }, result: { value: 42 } });
+  });
+
   test("a caller without a name may read and is told how to get one when it writes", async () => {
     verifies("CORE-15");
     using folder = temporaryFolder();
