@@ -8,7 +8,11 @@ import { join } from "node:path";
 import { casting } from "./casting.ts";
 import { decision } from "./decision.ts";
 import { definitions } from "./definitions.ts";
+import { executionBatch } from "./execution-batch.ts";
 import { executionDrivers } from "./execution-drivers.ts";
+import { executionLatency } from "./execution-latency.ts";
+import { executionPrograms } from "./execution-programs.ts";
+import { executionQueue } from "./execution-queue.ts";
 import { fullInbox } from "./full-inbox.ts";
 import { loadTest } from "./load-test.ts";
 import { lockHandOver } from "./lock-hand-over.ts";
@@ -53,6 +57,10 @@ const BENCHES: Readonly<Record<string, { title: string; run: Bench }>> = {
   tokens: { title: "Tokens and sealed messages", run: tokens },
   sealed: { title: "Messages that only their readers can read, through MCP", run: sealed },
   "execution-drivers": { title: "Code in sandboxes, without a queue", run: executionDrivers },
+  "execution-programs": { title: "Programs of the machine in sandboxes, without a queue", run: executionPrograms },
+  "execution-queue": { title: "Code in sandboxes, through the queue", run: executionQueue },
+  "execution-batch": { title: "A batch of executions", run: executionBatch },
+  "execution-latency": { title: "One execution, from its submission to its result", run: executionLatency },
 };
 
 const args = process.argv.slice(2);
