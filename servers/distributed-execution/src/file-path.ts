@@ -5,8 +5,11 @@ import { FILE_PATH_MAX } from "./execution-record.ts";
 /** Deepest folder of a path. */
 const DEPTH_MAX = 16;
 
-/** Control characters, what separates elsewhere, and what some file systems read as something else. */
-const FORBIDDEN = /[\u0000-\u001f\u007f\\:*?"<>|\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
+/**
+ * Control characters, what separates elsewhere, what some file systems read as something else, and what is not seen or turns text: a name
+ * shows all that it is.
+ */
+const FORBIDDEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\\:*?"<>|]/u;
 
 /** Whether a path is relative, names a file below the folder it begins in, and reads the same on every system. */
 export function isCleanPath(path: string): boolean {

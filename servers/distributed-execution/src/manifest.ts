@@ -90,6 +90,7 @@ const DRIVERS_OF: Readonly<Record<string, readonly DriverName[]>> = {
   node: ["bwrap", "sandbox-runtime"],
   python3: ["bwrap", "sandbox-runtime"],
 };
+const driversOf = (runtime: string) => (Object.hasOwn(DRIVERS_OF, runtime) ? DRIVERS_OF[runtime] : undefined);
 const IMAGE_DRIVERS: ReadonlySet<DriverName> = new Set(["docker", "kubernetes"]);
 
 const name = () => z.string().regex(ENVIRONMENT_NAME);
@@ -171,7 +172,7 @@ export type CeilingInput = z.output<z.ZodObject<ReturnType<typeof ceilingFields>
  */
 export function wholeManifest(input: ManifestInput): Manifest {
   const { name, runtime, description, drivers, limits, network, mounts, packages, env, session, requires, image } = input;
-  const chosen = drivers ?? (image === undefined ? DRIVERS_OF[runtime] : (["docker"] as const));
+  const chosen = drivers ?? (image === undefined ? driversOf(runtime) : (["docker"] as const));
   if (!chosen) {
     throw wrong("runtime", "names nothing that runs without an image", {
       hint: `Use one of ${Object.keys(DRIVERS_OF).join(", ")}, or name an image.`,
@@ -195,10 +196,7 @@ export function wholeManifest(input: ManifestInput): Manifest {
     runtime,
     limits: { ...bounds, cpuMs: limits?.cpuMs ?? Math.min(bounds.cpuMs, bounds.wallMs) },
     network: wholeNetwork(network, "network"),
-    mounts: (mounts ?? []).map(({ from, to, readOnly = true }, index) => {
-      if (!to.startsWith(MOUNTS_BELOW)) throw wrong(`mounts[${index}].to`, `must lie below ${MOUNTS_BELOW}`);
-      return { from, to, readOnly };
-    }),
+    mounts: wholeMounts(mounts ?? []),
     packages: packages ?? [],
     env: env ?? {},
     session: session ?? sessionOf(chosen),
@@ -214,6 +212,19 @@ export function wholeManifest(input: ManifestInput): Manifest {
 function sessionOf(drivers: readonly DriverName[]): Manifest["session"] {
   if (drivers.every((driver) => driver === "quickjs" || driver === "pyodide")) return "state";
   return drivers.every((driver) => driver === "bwrap" || driver === "sandbox-runtime") ? "files" : "none";
+}
+
+/**
+ * Where mounts appear, each in a place of its own: in a folder that code may write, it decides what a path leads to.
+ * @throws SwarmError invalid_argument
+ */
+function wholeMounts(mounts: NonNullable<ManifestInput["mounts"]>): Manifest["mounts"] {
+  return mounts.map(({ from, to, readOnly = true }, index) => {
+    if (!to.startsWith(MOUNTS_BELOW)) throw wrong(`mounts[${index}].to`, `must lie below ${MOUNTS_BELOW}`);
+    const meets = mounts.some((other, at) => at !== index && `${to}/`.startsWith(`${other.to}/`));
+    if (meets) throw wrong(`mounts[${index}].to`, "lies in another mount, or is the same");
+    return { from, to, readOnly };
+  });
 }
 
 /** @throws SwarmError invalid_argument naming the limit that nothing could have */
@@ -298,11 +309,15 @@ function beyondMounts({ mounts }: Manifest, ceiling: Ceiling): { field: string; 
 function beyondSources({ packages, options }: Manifest, ceiling: Ceiling): { field: string; because: string } | undefined {
   if (packages.length > 0 && !ceiling.packages) return { field: "packages", because: "are refused: the ceiling permits none" };
   const { image } = options;
-  if (image !== undefined && !ceiling.images.some((glob) => matchesImage(glob, image))) {
+  if (image !== undefined && !permitsImage(ceiling, image)) {
     const most = ceiling.images.length === 0 ? "none" : ceiling.images.join(", ");
     return { field: "image", because: `is refused: the ceiling permits ${most}` };
   }
   return undefined;
+}
+
+export function permitsImage(ceiling: Pick<Ceiling, "images">, image: string): boolean {
+  return ceiling.images.some((glob) => matchesImage(glob, image));
 }
 
 /** A star stands for any text without a slash. */

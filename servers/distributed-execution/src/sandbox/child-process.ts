@@ -13,6 +13,9 @@ import { killGroup, killTree, type ProcessId, proportionalMemory, sampleTree } f
 /** How often a tree is looked at, in ms; the first time sooner, so that short runs are measured too. */
 const WATCH_FIRST_MS = 15;
 const WATCH_EVERY_MS = 50;
+/** Sooner when memory might be full before: so much is taken in a ms, in MiB, by a few processes with large pages. */
+const WATCH_LEAST_MS = 5;
+const GROWTH_MIB_PER_MS = 20;
 /** Looking takes at most one part in so many of the worker's time, whatever the size of the tree. */
 const WATCH_SHARE = 8;
 /** How long the last output of a dead tree may take to arrive, in ms. */
@@ -193,6 +196,8 @@ export interface WatchedLimits {
   readonly memoryMiB?: number;
   /** Of the whole tree, the sandbox's own processes included. */
   readonly processes?: number;
+  /** Bytes besides those that processes have for themselves, asked at each look. */
+  readonly memoryBeside?: (processes: readonly ProcessId[]) => number;
   /** Asked at each look for a limit that something else counts. */
   readonly also?: () => LimitName | undefined;
 }
@@ -211,6 +216,8 @@ export class TreeWatch {
   /** CPU time of processes that went unseen by whoever might have waited for them. */
   #lostCpuMs = 0;
   #lastCpuMs = 0;
+  /** At the last look. */
+  #memoryBytes = 0;
   #peakBytes = 0;
 
   /**
@@ -233,9 +240,15 @@ export class TreeWatch {
   #next(ms: number): void {
     this.#timer = setTimeout(() => {
       this.#looking = this.#look().then((tookMs) => {
-        if (!this.#stopped) this.#next(Math.max(WATCH_EVERY_MS, tookMs * WATCH_SHARE));
+        if (!this.#stopped) this.#next(Math.max(this.#pauseMs(), tookMs * WATCH_SHARE));
       }, this.#blind);
     }, ms);
+  }
+
+  #pauseMs(): number {
+    const { memoryMiB = Number.POSITIVE_INFINITY } = this.#limits;
+    const left = memoryMiB - this.#memoryBytes / MIB;
+    return Math.min(Math.max(left / GROWTH_MIB_PER_MS, WATCH_LEAST_MS), WATCH_EVERY_MS);
   }
 
   async #look(): Promise<number> {
@@ -246,9 +259,11 @@ export class TreeWatch {
       if (cpuMs < this.#lastCpuMs) this.#lostCpuMs += this.#lastCpuMs - cpuMs;
       this.#lastCpuMs = cpuMs;
       this.#cpuMs = cpuMs + this.#lostCpuMs;
-      const { memoryMiB, processes: most, cpuMs: cpuMax, also } = this.#limits;
-      let memory = memoryBytes;
-      if (memoryMiB !== undefined && memory > memoryMiB * MIB) memory = proportionalMemory(processes) ?? memory;
+      const { memoryMiB, processes: most, cpuMs: cpuMax, also, memoryBeside } = this.#limits;
+      const beside = memoryBeside?.(processes) ?? 0;
+      let memory = memoryBytes + beside;
+      if (memoryMiB !== undefined && memory > memoryMiB * MIB) memory = (proportionalMemory(processes) ?? memoryBytes) + beside;
+      this.#memoryBytes = memory;
       this.#peakBytes = Math.max(this.#peakBytes, memory);
       if (this.#stopped) return 0; // it has ended by itself: only what it used is of interest
       if (memoryMiB !== undefined && memory > memoryMiB * MIB) this.#passed("memoryMiB");

@@ -1,5 +1,6 @@
 /** One run in bubblewrap: its command line, what it says of itself, and how it ended. */
-import { existsSync, lstatSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, lstatSync, readFileSync, readlinkSync, constants as system } from "node:fs";
+import { open } from "node:fs/promises";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -12,6 +13,7 @@ import { killTree, sampleTree } from "../process-tree.ts";
 import type { WorkFolder } from "../work-folder.ts";
 import type { Disk } from "./disk.ts";
 import { type Programs, RUNTIMES, type Runtime } from "./runtimes.ts";
+import { socketMemory } from "./socket-memory.ts";
 
 /** The code's user, whoever it is outside. */
 const USER_ID = "1000";
@@ -51,10 +53,21 @@ input=$1
 shift
 echo 1000 > /proc/self/oom_score_adj
 exec 5>&1
-{ { "$@" <"$input/stdin" 9<"$input/filter" 2>&6 5>&- 6>&- | cat >&5 3>&- 5>&- 6>&-; } 6>&1 >&- | cat >&2 3>&- 5>&-; }
+{ { "$@" </dev/null 9<"$input/filter" 2>&6 5>&- 6>&- | cat >&5 3>&- 5>&- 6>&-; } 6>&1 >&- | cat >&2 3>&- 5>&-; }
 `;
-/** Brings the files of the task in where the code can see no more than it will see itself; then the code. */
-const START = `cp -R /input/. /work/ && exec "$@"`;
+/**
+ * Looks whether each mount is what was looked at outside, brings the files of the task in where the code can see no more than it will see
+ * itself; then the code, with its input opened where it cannot be opened again for writing. What the environment's variables say (PATH,
+ * LD_PRELOAD) holds for the code alone: what sets the limits has none of them. Its arguments: for each mount "mount", what it is and
+ * where; then the variables and the command.
+ */
+const START = `
+while [ "$1" = mount ]; do
+  [ "$(stat -c %d:%i "$3")" = "$2" ] || { echo "The folder to be mounted at $3 was exchanged." >&2; exit 125; }
+  shift 3
+done
+cp -R /input/. /work/ && exec env "$@" </stdin
+`;
 
 const FILES: Readonly<Record<string, string>> = {
   passwd: "user:x:1000:1000::/work:/bin/sh\n",
@@ -104,7 +117,13 @@ export async function runInBwrap(
     ...Object.entries(FILES).map(([path, text]) => ({ path, bytes: Buffer.from(text) })),
   ]);
   const givenPath = join(folder.path, given);
-  const inside = bwrapCommand(task, runtime, { ...options, givenPath, inputPath: join(folder.path, input) });
+  await using sources = await openSources(task.mounts.map(({ from }) => from));
+  const inside = bwrapCommand(task, runtime, {
+    ...options,
+    givenPath,
+    inputPath: join(folder.path, input),
+    sources: sources.ids,
+  });
   const wasFull = disk.isFull();
   const isFull = (): boolean => !wasFull && disk.isFull();
   const child = await startChild({
@@ -125,6 +144,7 @@ export async function runInBwrap(
       limits: {
         ...{ wallMs, outputBytes, cpuMs, memoryMiB },
         processes: task.limits.processes + OWN_PROCESSES,
+        memoryBeside: socketMemory,
         also: () => (isFull() ? "diskBytes" : undefined),
       },
       hooks: {
@@ -226,7 +246,7 @@ class Status {
 function bwrapCommand(
   task: SandboxTask,
   runtime: Runtime,
-  options: SandboxOptions & { givenPath: string; inputPath: string },
+  options: SandboxOptions & { givenPath: string; inputPath: string; sources: readonly string[] },
 ): string[] {
   const { limits } = task;
   const { disk, programs } = options;
@@ -235,8 +255,6 @@ function bwrapCommand(
     HOME: "/work",
     TMPDIR: "/tmp",
     LANG: "C.UTF-8",
-    ...runtime.env,
-    ...task.env,
   };
   const cpuSeconds = Math.max(1, Math.ceil(limits.cpuMs / 1_000));
   const processes = limits.processes + runtime.threads + OWN_PROCESSES + KERNEL_PROCESSES_MORE;
@@ -249,7 +267,7 @@ function bwrapCommand(
     ...Object.keys(FILES).flatMap((name) => ["--ro-bind", join(options.givenPath, name), `/etc/${name}`]),
     ...SHARED_ETC.flatMap((name) => ["--ro-bind-try", `/etc/${name}`, `/etc/${name}`]),
     ...(programs.node === undefined ? [] : ["--ro-bind", programs.node, "/runtime/node"]),
-    ...["--ro-bind", options.inputPath, "/input"],
+    ...["--ro-bind", options.inputPath, "/input", "--ro-bind", join(options.givenPath, "stdin"), "/stdin"],
     ...["--bind", join(disk.path, "tmp"), "/tmp", "--bind", join(disk.path, "work"), "/work"],
     ...task.mounts.flatMap(({ from, to, readOnly }) => [readOnly ? "--ro-bind" : "--bind", from, to]),
     ...["--remount-ro", "/", "--chdir", "/work"],
@@ -263,8 +281,40 @@ function bwrapCommand(
     `--nofile=${OPEN_FILES_MAX}`,
     `--stack=${STACK_BYTES_MAX}`,
     ...["--core=0", "--memlock=0", "--msgqueue=0", "--"],
-    ...["sh", "-c", START, "start", ...(options.command ?? [...runtime.command(limits), ...task.args])],
+    ...["sh", "-c", START, "start"],
+    ...task.mounts.flatMap(({ to }, index) => ["mount", options.sources[index] ?? "", to]),
+    ...Object.entries({ ...runtime.env, ...task.env }).map(([name, value]) => `${name}=${value}`),
+    ...(options.command ?? [...runtime.command(limits), ...task.args]),
   ];
+}
+
+/** Opens nothing but the place itself, so that no rights are needed (open(2)); the same on both architectures. */
+const O_PATH = 0o10000000;
+
+/**
+ * What mounts lead to, kept open so that no number is given away again. A path with a link in it is refused: below a folder that code may
+ * write, code decides where a link leads.
+ */
+async function openSources(paths: readonly string[]): Promise<AsyncDisposable & { readonly ids: readonly string[] }> {
+  await using opened = new AsyncDisposableStack();
+  const ids: string[] = [];
+  for (const path of paths) {
+    const handle = await open(path, O_PATH | system.O_NOFOLLOW).catch(elsewhere);
+    opened.defer(() => handle.close());
+    const { dev, ino } = await handle.stat({ bigint: true });
+    const stats = await handle.stat();
+    if (stats.isSymbolicLink() || readlinkSync(`/proc/self/fd/${handle.fd}`) !== path) elsewhere();
+    ids.push(`${dev}:${ino}`);
+  }
+  const kept = opened.move();
+  return { ids, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
+function elsewhere(cause?: unknown): never {
+  throw new SwarmError("unavailable", "A folder to be mounted is not there, or a link lies on the way to it.", {
+    hint: "Name in the environment the folder that it leads to.",
+    cause,
+  });
 }
 
 /** /usr, and what some systems keep beside it; where that is only another name for a part of /usr, it is that here too. */

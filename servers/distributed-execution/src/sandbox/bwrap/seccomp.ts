@@ -75,6 +75,21 @@ const CLONE: readonly [x64: number, arm64: number] = [56, 220];
 /** CLONE_NEWTIME is a signal number there; the others: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. */
 const CLONE_NAMESPACES = 0x7e020000;
 
+const SOCKET: readonly [x64: number, arm64: number] = [41, 198];
+const SOCKETPAIR: readonly [x64: number, arm64: number] = [53, 199];
+const SETSOCKOPT: readonly [x64: number, arm64: number] = [54, 208];
+/**
+ * Families whose sockets stay in the network namespace: AF_UNIX, AF_INET, AF_INET6. Others do not, as AF_VSOCK, which leads to what runs the
+ * machine, or are parts of the kernel that nothing here needs.
+ */
+const FAMILIES = [1, 2, 10];
+/** Of it only NETLINK_ROUTE, by which libraries ask for interfaces. */
+const AF_NETLINK = 16;
+const NETLINK_ROUTE = 0;
+const SOL_SOCKET = 1;
+/** SO_SNDBUF, SO_RCVBUF and what forces them: memory that no limit of a process counts stays as small as it is by default. */
+const BUFFER_SIZES = [7, 8, 32, 33];
+
 /** AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64. */
 const AUDIT: Readonly<Record<Architecture, number>> = { x64: 0xc000003e, arm64: 0xc00000b7 };
 /** Calls of the 32-bit interface to 64-bit registers begin there; nothing here needs them. */
@@ -89,11 +104,16 @@ const RETURN = 0x06;
 const NUMBER_AT = 0;
 const ARCH_AT = 4;
 const FIRST_ARGUMENT_AT = 16;
+const SECOND_ARGUMENT_AT = 24;
+const THIRD_ARGUMENT_AT = 32;
 const ALLOW = 0x7fff0000;
 const KILL_PROCESS = 0x80000000;
 const REFUSE = 0x00050000;
 const EPERM = 1;
 const ENOSYS = 38;
+const EAFNOSUPPORT = 97;
+/** The call is not made and yet succeeds. */
+const NOTHING = 0;
 
 type Instruction = readonly [code: number, whenTrue: number, whenFalse: number, k: number];
 
@@ -109,12 +129,40 @@ export function seccompFilter(architecture: Architecture): Buffer {
   ];
   if (architecture === "x64") program.push([AT_LEAST, 0, 1, X32_FIRST], [RETURN, 0, 0, REFUSE | ENOSYS]);
   for (const number of denied) program.push([EQUAL, 0, 1, number], [RETURN, 0, 0, REFUSE | ENOSYS]);
+  const refuseFamily: Instruction = [RETURN, 0, 0, REFUSE | EAFNOSUPPORT];
+  const pretend: Instruction = [RETURN, 0, 0, REFUSE | NOTHING];
+  const allow: Instruction = [RETURN, 0, 0, ALLOW];
+  /** Instructions for one call, which all end it. */
+  const only = (number: number, body: readonly Instruction[]): void => {
+    program.push([EQUAL, 0, body.length, number], ...body);
+  };
+  /** To whatever stands behind the next `rest` instructions. */
+  const oneOf = (values: readonly number[], rest: number): Instruction[] =>
+    values.map((value, at): Instruction => [EQUAL, values.length - 1 - at + rest, 0, value]);
+  only(SOCKET[column], [
+    [LOAD, 0, 0, FIRST_ARGUMENT_AT],
+    ...oneOf(FAMILIES, 4),
+    [EQUAL, 0, 2, AF_NETLINK],
+    [LOAD, 0, 0, THIRD_ARGUMENT_AT],
+    [EQUAL, 1, 0, NETLINK_ROUTE],
+    refuseFamily,
+    allow,
+  ]);
+  only(SOCKETPAIR[column], [[LOAD, 0, 0, FIRST_ARGUMENT_AT], ...oneOf(FAMILIES, 1), refuseFamily, allow]);
+  only(SETSOCKOPT[column], [
+    [LOAD, 0, 0, SECOND_ARGUMENT_AT],
+    [EQUAL, 0, 1 + BUFFER_SIZES.length, SOL_SOCKET],
+    [LOAD, 0, 0, THIRD_ARGUMENT_AT],
+    ...oneOf(BUFFER_SIZES, 1),
+    allow,
+    pretend,
+  ]);
   program.push(
     [EQUAL, 0, 3, CLONE[column]],
     [LOAD, 0, 0, FIRST_ARGUMENT_AT],
     [ANY_BIT, 0, 1, CLONE_NAMESPACES],
     [RETURN, 0, 0, REFUSE | EPERM],
-    [RETURN, 0, 0, ALLOW],
+    allow,
   );
   const bytes = Buffer.alloc(program.length * 8);
   for (const [index, [code, whenTrue, whenFalse, k]] of program.entries()) {

@@ -82,10 +82,10 @@ export class FrameReader {
     this.#take = take;
   }
 
-  /** @returns false when a frame is longer than any may be: nothing more can be read */
+  /** @returns false when a frame is longer than any may be, or has nothing in it: nothing more can be read */
   push(bytes: Uint8Array): boolean {
     let at = 0;
-    while (at < bytes.length || this.#payload?.length === 0) {
+    while (at < bytes.length) {
       if (this.#payload === undefined) {
         const head = bytes.subarray(at, at + HEAD_BYTES - this.#headLength);
         this.#head.set(head, this.#headLength);
@@ -93,7 +93,7 @@ export class FrameReader {
         at += head.length;
         if (this.#headLength < HEAD_BYTES) return true;
         const length = new DataView(this.#head.buffer).getUint32(1);
-        if (length > FRAME_BYTES_MAX) return false;
+        if (length === 0 || length > FRAME_BYTES_MAX) return false;
         this.#payload = new Uint8Array(length);
         this.#payloadLength = 0;
       }

@@ -76,12 +76,20 @@ function parse(payload: Uint8Array): unknown {
   }
 }
 
+/** Text as it is. Of anything else not even the kind is asked: making text of it could throw, or take forever. */
+function textOf(said: unknown): string {
+  return typeof said === "string" ? said : "?";
+}
+
+/** Its bytes lie in one piece: parts of a byte each, kept apart, would take a hundred times what they say. */
+type File = { room: Uint8Array; bytes: number };
+
 /** Files as they come, within bounds. */
 class Files {
   readonly #limits: SandboxTask["limits"];
-  readonly #files = new Map<string, { parts: Uint8Array[]; bytes: number }>();
+  readonly #files = new Map<string, File>();
   readonly #refused: { path: string; because: string }[] = [];
-  #current: { parts: Uint8Array[]; bytes: number; path: string } | undefined;
+  #current: (File & { readonly path: string }) | undefined;
   #left: number;
 
   constructor(limits: SandboxTask["limits"]) {
@@ -96,9 +104,9 @@ class Files {
   begin(path: unknown): void {
     this.#current = undefined;
     const wrong = this.#wrong(path);
-    if (wrong !== undefined) this.refuse(String(path), wrong);
+    if (wrong !== undefined) this.refuse(textOf(path), wrong);
     else if (typeof path === "string") {
-      this.#current = { path, parts: [], bytes: 0 };
+      this.#current = { path, room: new Uint8Array(), bytes: 0 };
       this.#files.set(path, this.#current);
     }
   }
@@ -113,10 +121,16 @@ class Files {
   add(bytes: Uint8Array): void {
     const file = this.#current;
     if (file === undefined) return;
+    const before = file.bytes;
     file.bytes += bytes.length;
     this.#left -= bytes.length;
     if (file.bytes <= this.#limits.fileBytes && this.#left >= 0) {
-      file.parts.push(bytes);
+      if (file.bytes > file.room.length) {
+        const larger = new Uint8Array(Math.min(Math.max(2 * before, file.bytes), this.#limits.fileBytes));
+        larger.set(file.room.subarray(0, before));
+        file.room = larger;
+      }
+      file.room.set(bytes, before);
       return;
     }
     this.#current = undefined;
@@ -128,7 +142,7 @@ class Files {
 
   result(): { files: SandboxOutcome["files"]; refused: NonNullable<Cut["files"]> } {
     return {
-      files: [...this.#files].map(([path, { parts }]) => ({ path, bytes: Buffer.concat(parts) })),
+      files: [...this.#files].map(([path, { room, bytes }]) => ({ path, bytes: room.subarray(0, bytes) })),
       refused: this.#refused,
     };
   }
@@ -142,7 +156,7 @@ function readEnd(payload: Uint8Array, files: Files): { exit: Exit; limit?: Limit
   const limit = (["memoryMiB", "fileBytes", "diskBytes"] as const).find((name) => name === end.limit);
   for (const one of Array.isArray(end.refused) ? end.refused.slice(0, REFUSED_MAX) : []) {
     const { path, because } = (one ?? {}) as Record<string, unknown>;
-    files.refuse(String(path), shownPath(String(because)));
+    files.refuse(textOf(path), shownPath(textOf(because)));
   }
   const text = typeof end.value === "string" && Buffer.byteLength(end.value) <= VALUE_BYTES_MAX ? end.value : undefined;
   const value = text === undefined ? undefined : (parse(Buffer.from(text)) as Json | undefined);

@@ -61,11 +61,11 @@ const TEMPORARY = "temporary";
 
 /**
  * Its arguments: the folder with input, the largest file in KiB, seconds of CPU time, the most processes and KiB of memory of each (or
- * nothing), a file that says that the code began, then what runs the code. Whatever an earlier task of a session left in the way of the input, it is met in here and not by the worker.
+ * nothing), a file that says that the code began, then the environment's variables (they hold for the code alone: what sets its limits has none of them) and what runs the code. Whatever an earlier task of a session left in the way of the input, it is met in here and not by the worker.
  */
 const BEGIN = `cp -R "$1"/. . || exit 1; shift; ulimit -c 0; ulimit -n ${OPEN_FILES_MAX}; ulimit -f "$1"; ulimit -t "$2"
 [ "$3" = "" ] || { ulimit -u "$3"; ulimit -d "$4"; }
-: > "$5"; shift 5; exec "$@"`;
+: > "$5"; shift 5; exec env "$@"`;
 
 const HOLDS: Omit<Capabilities, "runtimes"> = {
   limits: {
@@ -258,11 +258,11 @@ async function runIn(
   const most = limits.processes + OWN_PROCESSES + KERNEL_PROCESSES_MORE + runtime.threads;
   const data = Math.ceil(limits.memoryMiB * KERNEL_MEMORY_SHARE + KERNEL_MEMORY_MORE_MIB + runtime.reservedMiB) * KIB_PER_MIB;
   const held = process.platform === "linux" ? [`${most}`, `${data}`] : ["", ""];
-  const env = { PATH, HOME: work, TMPDIR: work, LANG: "C.UTF-8", ...runtime.env, ...task.env };
   const words = [
-    ...["exec", "env", "-i", ...Object.entries(env).map(([name, value]) => `${name}=${value}`)],
+    ...["exec", "env", "-i", ...assignments({ PATH, HOME: work, TMPDIR: work, LANG: "C.UTF-8" })],
     ...["bash", "--norc", "--noprofile", "-c", BEGIN, "begin", join(folder.path, input)],
     ...[`${Math.ceil(limits.fileBytes / 1_024)}`, `${seconds}`, ...held, begun],
+    ...assignments({ ...runtime.env, ...task.env }),
     ...[program, ...args, ...task.args],
   ];
   const child = await startChild({
@@ -279,8 +279,9 @@ async function runIn(
   });
   try {
     let said = "";
-    const before = usedBytes(work) ?? 0;
-    const overDisk = (): boolean => (usedBytes(work) ?? Number.POSITIVE_INFINITY) - before > limits.diskBytes;
+    const used = (): number => (usedBytes(work) ?? Number.POSITIVE_INFINITY) + (usedBytes(started) ?? Number.POSITIVE_INFINITY);
+    const before = used();
+    const overDisk = (): boolean => !(used() - before <= limits.diskBytes);
     const { ended, exit, usage, cut } = await supervise(child, {
       stdin: task.stdin,
       limits: {
@@ -333,17 +334,23 @@ function endingOf(
   return name === undefined ? { kind: "exit", code } : { kind: "signal", signal: name };
 }
 
+function assignments(env: Readonly<Record<string, string>>): string[] {
+  return Object.entries(env).map(([name, value]) => `${name}=${value}`);
+}
+
 function quoted(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Bytes on disk below a folder; undefined when there is too much to count. */
+/** Bytes on disk below a folder; undefined when there is too much to count, or code closed a folder in which it may still write. */
 function usedBytes(root: string): number | undefined {
   let bytes = 0;
   let entries = 0;
   const pending = [root];
   for (let folder = pending.pop(); folder !== undefined; folder = pending.pop()) {
-    for (const name of namesIn(folder)) {
+    const names = namesIn(folder);
+    if (names === undefined) return undefined;
+    for (const name of names) {
       entries += 1;
       if (entries > ENTRIES_MAX) return undefined;
       const stats = lstatSync(join(folder, name), { throwIfNoEntry: false });
@@ -356,12 +363,14 @@ function usedBytes(root: string): number | undefined {
   return bytes;
 }
 
-function namesIn(folder: string): string[] {
+/** Undefined when it may not be looked into. */
+function namesIn(folder: string): string[] | undefined {
   try {
     return readdirSync(folder);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR" || code === "EACCES") return []; // it was removed or closed meanwhile
+    if (code === "ENOENT" || code === "ENOTDIR") return []; // it was removed meanwhile
+    if (code === "EACCES") return undefined;
     throw error;
   }
 }
