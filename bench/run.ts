@@ -1,9 +1,8 @@
 /**
- * All benchmarks, or those named: `npm run bench -- [--quick] [name …]`. Prints each table as it comes. A full run of all
- * writes RESULTS.md beside this file.
+ * All benchmarks, or those named: `npm run bench -- [--quick] [name …]`. Prints each table as it comes. A run that is not quick
+ * writes RESULTS.md beside this file; of those that were not named, the tables stay as they are there.
  */
-import { writeFileSync } from "node:fs";
-import { cpus, release, totalmem, type } from "node:os";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { casting } from "./casting.ts";
 import { decision } from "./decision.ts";
@@ -21,6 +20,7 @@ import { messageRate } from "./message-rate.ts";
 import { millionKeys } from "./million-keys.ts";
 import { millionTasks } from "./million-tasks.ts";
 import { postgresClaims } from "./postgres-claims.ts";
+import { report, type Section, sectionsOf } from "./results.ts";
 import { type Bench, formatTable, meets, type Row } from "./row.ts";
 import { sealed } from "./sealed.ts";
 import { securedCall } from "./secured-call.ts";
@@ -72,7 +72,7 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 
-const sections: string[] = [];
+const sections: Section[] = [];
 const missed: Row[] = [];
 const broken: string[] = [];
 for (const [name, { title, run }] of Object.entries(BENCHES)) {
@@ -82,7 +82,7 @@ for (const [name, { title, run }] of Object.entries(BENCHES)) {
     const rows = await run({ quick });
     const table = formatTable(rows);
     console.log(table);
-    sections.push(`## ${title}\n\n${table}\n`);
+    sections.push({ title, table });
     missed.push(...rows.filter((row) => meets(row) === false));
   } catch (error) {
     console.error(error);
@@ -95,25 +95,13 @@ if (broken.length > 0) {
   process.exit(1);
 }
 console.log(missed.length === 0 ? "\nAll goals met." : `\nGoals missed: ${missed.map(({ what }) => what).join("; ")}`);
-if (!quick && asked.length === 0) {
-  writeFileSync(join(import.meta.dirname, "RESULTS.md"), report(sections, missed));
-  console.log("Written to bench/RESULTS.md");
-}
-
-function report(tables: readonly string[], short: readonly Row[]): string {
-  const [cpu] = cpus();
-  const machine = `${cpus().length} × ${cpu?.model.trim() ?? "unknown"}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${type()} ${release()}, Node ${process.version}`;
-  return `# Benchmark results
-
-Written by \`npm run bench\`. Machine: ${machine}.
-
-Each figure stands beside a control that was measured in the same run, by turns; the ratio is the median of the rounds' own
-ratios. Absolute figures are this machine's alone. The controls are in \`bench/controls\`: a bare server of the official SDK,
-and raw queues, values, messages and locks over one table each behind the same SDK, bundled as ours is. What a hand-over between
-processes stands beside are two calls to bare servers, one after the other. The run fails if a call is refused, if a task or a
-message is lost or comes twice, if a sender's messages come out of order, or if two hold one lock.
-
-${short.length === 0 ? "All goals are met." : `Goals missed: ${short.map(({ what }) => what).join("; ")}.`}
-
-${tables.join("\n")}`;
+if (!quick) {
+  const path = join(import.meta.dirname, "RESULTS.md");
+  const before = asked.length === 0 || !existsSync(path) ? [] : sectionsOf(readFileSync(path, "utf8"));
+  if (before) {
+    const all = [...sections, ...before];
+    const inOrder = Object.values(BENCHES).flatMap(({ title }) => all.find((section) => section.title === title) ?? []);
+    writeFileSync(path, report(inOrder));
+    console.log("Written to bench/RESULTS.md");
+  } else console.log("bench/RESULTS.md is of another machine: a run of all benchmarks replaces it.");
 }
