@@ -46,7 +46,7 @@ export async function forgetEnded(
   { olderThanMs, after }: { olderThanMs: number; after?: string | undefined },
 ): Promise<Forgotten> {
   const before = (await store.now()) - olderThanMs;
-  const entries = await store.scan(prefixRange(ended.prefix, BATCH_MAX, after === undefined ? {} : { after }));
+  const entries = await store.scan(ended.dueRange(before - 1, BATCH_MAX, after));
   const old = await store.transact((tx) =>
     inExecutions(tx, context, (executions) => {
       return entries.map(idOf).filter((id) => {

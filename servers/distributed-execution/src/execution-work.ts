@@ -59,6 +59,8 @@ const CHUNKS_AHEAD = 4;
 const OUTPUT_CHARS_AHEAD = 4 * PART_CHARS;
 /** How far apart two looks at what was cancelled are at least, in ms: a flood of commits wakes as often as one that matters. */
 const CANCEL_LOOK_GAP_MS = 25;
+/** And when the look before failed. */
+const CANCEL_RETRY_MS = 1_000;
 /** Cancelled runs that one look finds. */
 const CANCELS_MAX = 200;
 
@@ -115,6 +117,8 @@ export class ExecutionWork implements WorkSource {
   readonly #holdings: Holdings;
   readonly #held = new Map<string, Held>();
   #queues: KnownQueues<ExecutionQueue> | undefined;
+  /** The last claim found others. They are read before the next one: what was claimed must not be left behind by a read that fails. */
+  #queuesChanged = false;
   /** Where the last run came from: most likely where the next comes from. */
   #lastPrefix: string | undefined;
   #cancelWatch: Disposable | undefined;
@@ -141,9 +145,9 @@ export class ExecutionWork implements WorkSource {
   async demand(): Promise<readonly Demand[]> {
     const { store } = this.#options;
     const { queues } = await this.#readQueues();
-    const looked = queues.slice(0, DEMANDS_MAX);
-    const heads = await Promise.all(looked.map((queue) => store.scan(prefixRange(readyPrefix(queue), 1))));
-    return looked.filter((_, at) => (heads[at]?.length ?? 0) > 0).map(({ opensSession: _, ...queue }) => queue);
+    const heads = await Promise.all(queues.map((queue) => store.scan(prefixRange(readyPrefix(queue), 1))));
+    const demands = queues.filter((_, at) => (heads[at]?.length ?? 0) > 0).map(({ opensSession: _, ...queue }) => queue);
+    return demands.slice(0, DEMANDS_MAX);
   }
 
   onDemand(wake: () => void): Disposable {
@@ -190,7 +194,7 @@ export class ExecutionWork implements WorkSource {
     const { store, context } = this.#options;
     const held = this.#heldOf(run);
     const ending = held && !held.lost ? await this.#prepare(held, outcome) : undefined;
-    const known = this.#queues;
+    const known = next && (await this.#knownQueues());
     const { accepted, picked } = await store.transact(
       (tx) =>
         inExecutions(tx, context, (executions) => {
@@ -204,10 +208,15 @@ export class ExecutionWork implements WorkSource {
         },
       },
     );
-    this.#let(run);
-    if (picked?.changed) await this.#readQueues();
+    this.abandon(run);
+    if (picked?.changed) this.#queuesChanged = true;
     if (!picked?.claimed || !next) return { accepted };
-    return { accepted, next: await this.#begin(picked.claimed, next) };
+    try {
+      return { accepted, next: await this.#begin(picked.claimed, next) };
+    } catch (error) {
+      this.#options.onError(error, "A task that was taken along with the end of another could not be begun"); // that end stands
+      return { accepted };
+    }
   }
 
   async giveBack(run: ClaimedRun, failure?: "sandbox" | "session_lost"): Promise<void> {
@@ -222,14 +231,29 @@ export class ExecutionWork implements WorkSource {
         else loseRun(executions, record, "sandbox");
       }),
     );
-    this.#let(run);
+    this.abandon(run);
+  }
+
+  abandon(run: Pick<ClaimedRun, "record">): void {
+    const { id, attempt } = run.record;
+    this.#holdings.drop(id, attempt);
+    if (this.#heldOf(run)) this.#held.delete(id);
+    if (this.#held.size > 0) return;
+    for (const one of [this.#cancelWatch, this.#cancelTimer]) one?.[Symbol.dispose]();
+    this.#cancelWatch = undefined;
+    this.#cancelTimer = undefined;
   }
 
   // ── claiming ──
 
   async #readQueues(): Promise<KnownQueues<ExecutionQueue>> {
+    this.#queuesChanged = false;
     this.#queues = await executionQueues.read(this.#options.store, this.#queues);
     return this.#queues;
+  }
+
+  async #knownQueues(): Promise<KnownQueues<ExecutionQueue>> {
+    return this.#queues && !this.#queuesChanged ? this.#queues : await this.#readQueues();
   }
 
   async #mayFind(profile: WorkerProfile): Promise<boolean> {
@@ -243,12 +267,12 @@ export class ExecutionWork implements WorkSource {
 
   async #claim(profile: WorkerProfile): Promise<Claimed | undefined> {
     const { store, context } = this.#options;
-    const known = this.#queues;
+    const known = await this.#knownQueues();
     const picked = await store.transact(
       (tx) => inExecutions(tx, context, (executions) => this.#pick(executions, profile, known)),
-      { prefetch: { keys: [executionQueues.versionKey], ranges: known ? [] : [executionQueues.all] } },
+      { prefetch: { keys: [executionQueues.versionKey] } },
     );
-    if (picked.changed) await this.#readQueues();
+    if (picked.changed) this.#queuesChanged = true;
     return picked.claimed;
   }
 
@@ -290,7 +314,7 @@ export class ExecutionWork implements WorkSource {
     return { changed };
   }
 
-  /** What it needs is read, and its lease is renewed from now on. */
+  /** What it needs is read, and its lease is renewed from now on; when that fails it is given back, or else its lease ends it. */
   async #begin({ record, input, environment }: Claimed, { workerId }: WorkerProfile): Promise<ClaimedRun> {
     const { store } = this.#options;
     this.#lastPrefix = record.boundTo === undefined && record.sessionId === undefined ? this.#prefixOf(record) : undefined;
@@ -319,7 +343,11 @@ export class ExecutionWork implements WorkSource {
       for (const { artifactId } of files) contents.push((await this.#artifacts.whole(artifactId, ARTIFACT_BYTES_MAX)).bytes);
       return { ...run, input: { code, stdin, args: input.args, files }, contents };
     } catch (error) {
-      await this.giveBack({ ...run, input: { code: "", stdin: "", args: [], files: [] }, contents: [] }, "sandbox");
+      try {
+        await this.giveBack({ ...run, input: { code: "", stdin: "", args: [], files: [] }, contents: [] }, "sandbox");
+      } finally {
+        this.abandon(run);
+      }
       throw error;
     }
   }
@@ -331,19 +359,9 @@ export class ExecutionWork implements WorkSource {
 
   // ── holding ──
 
-  #heldOf({ record }: ClaimedRun): Held | undefined {
+  #heldOf({ record }: Pick<ClaimedRun, "record">): Held | undefined {
     const held = this.#held.get(record.id);
     return held?.holding.attempt === record.attempt ? held : undefined;
-  }
-
-  #let(run: ClaimedRun): void {
-    const { id, attempt } = run.record;
-    this.#holdings.drop(id, attempt);
-    if (this.#heldOf(run)) this.#held.delete(id);
-    if (this.#held.size > 0) return;
-    for (const one of [this.#cancelWatch, this.#cancelTimer]) one?.[Symbol.dispose]();
-    this.#cancelWatch = undefined;
-    this.#cancelTimer = undefined;
   }
 
   #holdingOf({ id, token }: HeldLease): Holding | undefined {
@@ -373,12 +391,13 @@ export class ExecutionWork implements WorkSource {
     this.#lookSoon(); // it may have been cancelled before the watch began
   }
 
-  #lookSoon(): void {
+  #lookSoon(afterMs = CANCEL_LOOK_GAP_MS): void {
     if (this.#cancelTimer || this.#held.size === 0) return;
-    this.#cancelTimer = this.#options.clock.timer(CANCEL_LOOK_GAP_MS, () => {
+    this.#cancelTimer = this.#options.clock.timer(afterMs, () => {
       this.#cancelTimer = undefined;
       this.#killCancelled().catch((error: unknown) => {
-        this.#options.onError(error, "What was cancelled could not be looked at; the next change brings another look");
+        this.#options.onError(error, "What was cancelled could not be looked at; it is tried again");
+        this.#lookSoon(CANCEL_RETRY_MS);
       });
     });
   }

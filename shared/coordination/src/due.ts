@@ -1,5 +1,5 @@
 import { type Clock, type JsonObject, type Random, SwarmError } from "@mcp-swarm/core";
-import { fromOrdered, ordered, prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
+import { fromOrdered, type KeyRange, ordered, prefixRange, type Store, segment, type Transaction } from "@mcp-swarm/store";
 
 export interface DueEntry {
   readonly id: string;
@@ -39,8 +39,13 @@ export class DueIndex {
 
   /** Up to `limit` entries due at `now`, the earliest first; they stay. */
   due(tx: Pick<Transaction, "scan">, now: number, limit: number): DueEntry[] {
-    const range = { ...prefixRange(this.prefix, limit), before: `${this.prefix}${ordered(now + 1)}` };
-    return tx.scan(range).map((entry) => this.#read(entry));
+    return tx.scan(this.dueRange(now, limit)).map((entry) => this.#read(entry));
+  }
+
+  /** What is due at `now`, the earliest first; behind the key `after`, when one is given. */
+  dueRange(now: number, limit: number, after?: string): KeyRange {
+    const range = prefixRange(this.prefix, limit, after === undefined ? {} : { after });
+    return { ...range, before: `${this.prefix}${ordered(now + 1)}` };
   }
 
   /** `due`, and removes them: whoever takes one must do what it stands for in the same transaction. */

@@ -9,7 +9,11 @@ import { type Capabilities, type Driver, type DriverName, LIMIT_NAMES, type Prob
 import type { Drivers } from "../sandbox/drivers.ts";
 import type { Demand } from "./work-source.ts";
 
-/** What failed is tried again after so long: somebody may have installed what was missing. */
+/**
+ * What failed is tried again after so long, ms, and each time after twice as long, up to the most: the machine may have been too busy, or
+ * somebody may have installed what was missing.
+ */
+const PROBE_AGAIN_MS_MIN = 2_000;
 export const PROBE_AGAIN_MS = 60_000;
 /** Most environments, a version each, that a worker remembers what came of. */
 const KNOWN_MAX = 500;
@@ -36,11 +40,15 @@ interface Known {
   /** Undefined when there is no such environment, or not of this version. */
   readonly offer: Offer | undefined;
   readonly at: number;
+  /** How often in a row it did not run here. */
+  readonly failures: number;
 }
 
 interface Probed {
   readonly probe: Promise<Probe>;
   readonly at: number;
+  /** How often in a row it was not available, before this. */
+  readonly failures: number;
   /** Set when it is known. */
   settled?: Probe;
 }
@@ -120,11 +128,12 @@ export class Offers {
     const environment = await this.#options.find(name);
     const offer = environment?.version === version ? await this.of(environment) : undefined;
     const key = keyOf({ environment: name, version });
+    const runs = offer?.available === true;
+    const failures = runs ? 0 : (this.#known.get(key)?.failures ?? 0) + 1;
     this.#known.delete(key);
-    this.#known.set(key, { name, version, offer, at: this.#options.clock.now() });
+    this.#known.set(key, { name, version, offer, failures, at: this.#options.clock.now() });
     const oldest = this.#known.keys().next();
     if (this.#known.size > KNOWN_MAX && !oldest.done) this.#known.delete(oldest.value);
-    const runs = offer?.available === true;
     for (const told of [...this.#told]) told(runs);
     return runs;
   }
@@ -145,8 +154,19 @@ export class Offers {
 
   #remembered(demand: Demand): Known | undefined {
     const known = this.#known.get(keyOf(demand));
-    const stale = known?.offer?.available !== true && known && this.#options.clock.now() - known.at >= PROBE_AGAIN_MS;
-    return stale ? undefined : known;
+    return known && this.#freshMs(known) > 0 ? known : undefined;
+  }
+
+  /** For how long it is not looked at again, ms. */
+  #freshMs({ offer, at, failures }: Known): number {
+    return offer?.available === true ? Number.POSITIVE_INFINITY : at + againMs(failures) - this.#options.clock.now();
+  }
+
+  /** In how many ms the first of these is `unknown` again, if nobody asks for it before; undefined when none will be. */
+  unknownInMs(demands: readonly Demand[], workerId: string): number | undefined {
+    const known = demands.flatMap((demand) => (this.#isFor(demand, workerId) ? (this.#remembered(demand) ?? []) : []));
+    const least = Math.min(...known.map((one) => this.#freshMs(one)));
+    return Number.isFinite(least) ? least : undefined;
   }
 
   /** What runs it here now; undefined when it does not run here. */
@@ -172,7 +192,9 @@ export class Offers {
     const reasons: string[] = [];
     for (const driver of environment.drivers) {
       const probe = await this.#probe(driver);
-      const lacking = probe.available ? lackingFor(environment, probe.capabilities) : probe.reason;
+      const lacking = probe.available
+        ? (lackingFor(environment, probe.capabilities) ?? (await this.#lacks(driver, environment)))
+        : probe.reason;
       if (lacking === undefined && probe.available) return { driver, capabilities: probe.capabilities };
       reasons.push(`${driver}: ${lacking}`);
     }
@@ -197,11 +219,23 @@ export class Offers {
   async #probe(name: DriverName): Promise<Probe> {
     const now = this.#options.clock.now();
     const known = this.#probed.get(name);
-    if (known && (known.settled?.available !== false || now - known.at < PROBE_AGAIN_MS)) return await known.probe;
-    const probed: Probed = { at: now, probe: this.#tried(name) };
+    const failures = known?.settled?.available === false ? known.failures + 1 : 0;
+    if (known && (failures === 0 || now - known.at < againMs(failures))) return await known.probe;
+    const probed: Probed = { at: now, failures, probe: this.#tried(name) };
     this.#probed.set(name, probed);
     probed.settled = await probed.probe;
     return probed.settled;
+  }
+
+  /** What only this environment needs, such as an image. Never rejects. */
+  async #lacks(name: DriverName, environment: Environment): Promise<string | undefined> {
+    try {
+      const driver = await this.#options.drivers.get(name);
+      return await driver?.lacks?.(environment);
+    } catch (error) {
+      this.#options.onError(error, `The driver ${name} failed when an environment was tried on it`);
+      return error instanceof SwarmError ? error.message : "It failed when it was tried; the worker's log says more.";
+    }
   }
 
   /** Never rejects: a driver that fails in being tried is not available. */
@@ -215,6 +249,10 @@ export class Offers {
       return { available: false, reason: said };
     }
   }
+}
+
+function againMs(failures: number): number {
+  return Math.min(PROBE_AGAIN_MS, PROBE_AGAIN_MS_MIN * 2 ** Math.max(0, failures - 1));
 }
 
 function keyOf({ environment, version }: Pick<Demand, "environment" | "version">): string {

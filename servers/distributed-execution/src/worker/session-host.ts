@@ -35,6 +35,8 @@ export class SessionHost {
   readonly #held = new Map<string, Held>();
   readonly #closing = new Set<Promise<void>>();
   #watch: Disposable | undefined;
+  readonly #told = new Set<() => void>();
+  #hadRoom = true;
   #looking = false;
   #lookAgain = false;
 
@@ -58,6 +60,18 @@ export class SessionHost {
   /** Whether the first task of another session may be taken. */
   get hasRoom(): boolean {
     return this.#held.size < SESSIONS_PER_WORKER_MAX;
+  }
+
+  /** Tells whenever `hasRoom` changed. */
+  onRoom(told: () => void): Disposable {
+    this.#told.add(told);
+    return { [Symbol.dispose]: () => void this.#told.delete(told) };
+  }
+
+  #tellRoom(): void {
+    if (this.hasRoom === this.#hadRoom) return;
+    this.#hadRoom = this.hasRoom;
+    for (const told of [...this.#told]) told();
   }
 
   /**
@@ -94,6 +108,7 @@ export class SessionHost {
     const timer = clock.timer(Math.max(0, session.expiresAt - now), () => this.#drop(id, "over"));
     const held: Held = { sandbox: open(), timer };
     this.#held.set(id, held);
+    this.#tellRoom();
     this.#watch ??= store.watch(SESSIONS_PREFIX, () => void this.#look());
     void this.#look(); // it may have ended before the watch began
     return held;
@@ -129,6 +144,7 @@ export class SessionHost {
     const held = this.#held.get(id);
     if (!held) return;
     this.#held.delete(id);
+    this.#tellRoom();
     if (session === "over") this.#holdings.drop(id);
     held.timer[Symbol.dispose]();
     if (this.#held.size === 0) {

@@ -38,8 +38,8 @@ export interface Demand {
   readonly workerId?: string;
 }
 
-/** Most demands that are looked at together. */
-export const DEMANDS_MAX = 200;
+/** Most demands that are looked at together: as many as there are queues. */
+export const DEMANDS_MAX = 1_000;
 
 /** What a sandbox came to, with all that it wrote. */
 export type Finished = SandboxOutcome & { readonly stdout: Uint8Array; readonly stderr: Uint8Array };
@@ -63,4 +63,6 @@ export interface WorkSource {
   finish(run: ClaimedRun, outcome: Finished, next?: WorkerProfile): Promise<{ accepted: boolean; next?: ClaimedRun }>;
   /** It could not be run here (`failure`), or the worker stops (undefined): another may try. */
   giveBack(run: ClaimedRun, failure?: Extract<Failure, "sandbox" | "session_lost">): Promise<void>;
+  /** It could neither be ended nor given back: its lease is renewed no more, and another may try when that is over. */
+  abandon(run: Pick<ClaimedRun, "record">): void;
 }

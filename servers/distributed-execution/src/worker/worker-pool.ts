@@ -102,8 +102,10 @@ export class WorkerPool {
       prefixes: [""],
       attempt: async () => {
         const demands = await source.demand();
-        const some = this.#loaded ? this.#loaded.offers.mightServe(demands, workerId) : demands.length > 0;
-        return some ? { value: demands } : {};
+        const offers = this.#loaded?.offers;
+        if (offers ? offers.mightServe(demands, workerId) : demands.length > 0) return { value: demands };
+        const againInMs = offers?.unknownInMs(demands, workerId);
+        return againInMs === undefined ? {} : { againInMs };
       },
       waitMs: WAIT_MS_MAX,
       signal: this.#closing.signal,

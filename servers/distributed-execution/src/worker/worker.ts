@@ -22,7 +22,7 @@ export interface WorkerOptions {
   readonly slots: number;
   readonly source: WorkSource;
   readonly offers: Offers;
-  readonly sessions: Pick<SessionHost, "ids" | "hasRoom" | "run" | "close">;
+  readonly sessions: Pick<SessionHost, "ids" | "hasRoom" | "onRoom" | "run" | "close">;
   /** Whether policy lets this worker run tasks of an environment, asked anew each time. */
   readonly mayRun: (environment: string) => boolean;
   readonly clock: Clock;
@@ -35,9 +35,10 @@ export class Worker {
   /** Aborted, and made anew, when it offers something else than before. */
   #offering = new AbortController();
   readonly #slots = new Set<Promise<void>>();
+  #wakeScout = () => {};
   #slotFreed: (() => void) | undefined;
   #loops: Promise<void>[] = [];
-  #watch: Disposable | undefined;
+  #watches: readonly Disposable[] = [];
   #busyAt: number;
 
   constructor(options: WorkerOptions) {
@@ -56,14 +57,18 @@ export class Worker {
   }
 
   start(): void {
-    this.#watch = this.#options.offers.onFound((runs) => runs && this.offersChanged());
+    const { offers, sessions } = this.#options;
+    this.#watches = [
+      offers.onFound((runs) => runs && this.offersChanged()),
+      sessions.onRoom(() => this.offersChanged()), // with room it takes first tasks of sessions, without it does not
+    ];
     this.#loops = [this.#claimWhileFree(), this.#scout()];
   }
 
   /** Takes nothing more, kills what runs and gives it back. */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    this.#watch?.[Symbol.dispose]();
+    for (const watch of this.#watches) watch[Symbol.dispose]();
     this.#slotFreed?.();
     await Promise.all(this.#loops);
     await Promise.all(this.#slots);
@@ -106,12 +111,20 @@ export class Worker {
     for (let retryMs = SCOUT_GAP_MS; !stop.aborted; await this.#pause(retryMs)) {
       try {
         const unknown = await waitFor<Demand[]>({
-          store: { watch: (_prefix, wake) => source.onDemand(wake) },
+          store: {
+            watch: (_prefix, wake) => {
+              this.#wakeScout = wake;
+              return source.onDemand(wake);
+            },
+          },
           clock,
           prefixes: [""],
           attempt: async () => {
-            const wanted = offers.unknown(await source.demand(), workerId).filter((demand) => !offers.isLookedAt(demand));
-            return wanted.length > 0 ? { value: wanted } : {};
+            const demands = await source.demand();
+            const wanted = offers.unknown(demands, workerId).filter((demand) => !offers.isLookedAt(demand));
+            if (wanted.length > 0) return { value: wanted };
+            const againInMs = offers.unknownInMs(demands, workerId);
+            return againInMs === undefined ? {} : { againInMs };
           },
           waitMs: WAIT_MS_MAX,
           signal: stop,
@@ -139,15 +152,21 @@ export class Worker {
 
   /** Takes a slot for a run, and for those that are taken in the commits that end them. */
   #occupy(first: ClaimedRun): void {
+    const { source, clock, onError } = this.#options;
     const occupied = (async () => {
-      for (let run: ClaimedRun | undefined = first; run; ) run = await this.#serve(run);
-    })()
-      .catch((error: unknown) => this.#options.onError(error, "A run was not brought to its end; its lease ends it"))
-      .finally(() => {
-        this.#slots.delete(occupied);
-        this.#busyAt = this.#options.clock.now();
-        this.#slotFreed?.();
-      });
+      for (let run: ClaimedRun | undefined = first; run; ) {
+        const served: ClaimedRun = run;
+        run = await this.#serve(served).catch((error: unknown) => {
+          onError(error, "A run was not brought to its end; its lease ends it");
+          source.abandon(served);
+          return undefined;
+        });
+      }
+    })().finally(() => {
+      this.#slots.delete(occupied);
+      this.#busyAt = clock.now();
+      this.#slotFreed?.();
+    });
     this.#slots.add(occupied);
   }
 
@@ -164,6 +183,7 @@ export class Worker {
     } catch (error) {
       this.#options.onError(error, "A sandbox could not be started");
       offers.doubt(driver.name);
+      this.#wakeScout(); // others may wait already, and nothing that is written will say so
       return await this.#giveBack(run, record.sessionId === undefined ? "sandbox" : "session_lost");
     }
     const stopped = this.#stopping.signal.aborted;

@@ -33,11 +33,11 @@ const NAMESPACES = [
 ];
 
 /** Keys alone, which a failed comparison can print. */
-export async function everyKey(store: Store, namespace: string): Promise<string[]> {
+export async function everyKey(store: Pick<Store, "scan">, namespace: string): Promise<string[]> {
   return (await everyRow(store, namespace)).map(({ key }) => key);
 }
 
-export async function everyRow(store: Store, namespace: string): Promise<{ key: string; value: unknown }[]> {
+export async function everyRow(store: Pick<Store, "scan">, namespace: string): Promise<{ key: string; value: unknown }[]> {
   const rows: { key: string; value: unknown }[] = [];
   for (;;) {
     const last = rows.at(-1)?.key;
@@ -47,7 +47,9 @@ export async function everyRow(store: Store, namespace: string): Promise<{ key: 
   }
 }
 
-export async function executionCensus(store: Store): Promise<{ records: Map<string, ExecutionRecord>; problems: string[] }> {
+export async function executionCensus(
+  store: Pick<Store, "scan">,
+): Promise<{ records: Map<string, ExecutionRecord>; problems: string[] }> {
   const rows = new Map<string, unknown>();
   for (const namespace of NAMESPACES) for (const { key, value } of await everyRow(store, namespace)) rows.set(key, value);
   const problems: string[] = [];

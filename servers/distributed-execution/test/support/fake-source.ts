@@ -22,6 +22,7 @@ export class FakeSource implements WorkSource {
   readonly waiting: Waiting[] = [];
   readonly finished: { id: string; outcome: Finished; accepted: boolean }[] = [];
   readonly givenBack: { id: string; failure: string | undefined }[] = [];
+  readonly abandoned: string[] = [];
   readonly outputs: { id: string; stream: string; text: string }[] = [];
   /** Runs under way: aborting one's controller takes its lease, or cancels it. */
   readonly running = new Map<string, AbortController>();
@@ -94,6 +95,11 @@ export class FakeSource implements WorkSource {
     if (this.away) throw this.away;
     this.running.delete(run.record.id);
     this.givenBack.push({ id: run.record.id, failure });
+  }
+
+  abandon(run: Pick<ClaimedRun, "record">): void {
+    this.running.delete(run.record.id);
+    this.abandoned.push(run.record.id);
   }
 
   #claim(profile: WorkerProfile): ClaimedRun | undefined {
