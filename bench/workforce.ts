@@ -118,9 +118,10 @@ export class Workforce {
   async #batch(members: readonly { key: string; task: EmptyTask }[], more: { maxConcurrency?: number }): Promise<void> {
     const { kind } = this.#options;
     const tasks = members.map(({ key, task: { code } }) => ({ key, code }));
-    const { batchId } = (await this.server.ask("submit_batch", { defaults: { environment: kind }, tasks, ...more })) as {
-      batchId: string;
+    const submitted = (await this.server.ask("submit_batch", { defaults: { environment: kind }, tasks, ...more })) as {
+      batch: { id: string };
     };
+    const batchId = submitted.batch.id;
     members.forEach(({ task }, at) => {
       this.#expected.set(`${batchId}/${at}`, task);
     });

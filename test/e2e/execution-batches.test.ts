@@ -33,7 +33,7 @@ interface TaskAnswer {
 }
 
 interface SessionAnswer {
-  session: { sessionId: string; status: string; because?: string };
+  session: { id: string; status: string; because?: string };
 }
 
 const open: AsyncDisposable[] = [];
@@ -77,7 +77,7 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     await worker({ store, args: ["--environments", "bash,python3"] });
     const ada = await host(store, "ada", 2);
     const parts = Array.from({ length: 12 }, (_, n) => ({ key: `part${n}`, args: [String(n)] }));
-    const { batchId, queued, blocked } = await ada.call<{ batchId: string; queued: number; blocked: number }>("submit_batch", {
+    const submitted = await ada.call<{ batch: { id: string; queued: number; blocked: number } }>("submit_batch", {
       name: "squares",
       defaults: { environment: "bash", code: 'echo $(( $1 * $1 )) > out/square.txt; echo "did $1"' },
       tasks: [
@@ -93,7 +93,8 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
         { key: "cleanup", dependencies: ["wrong"], after: "any", code: "echo cleaned" },
       ],
     });
-    expect({ queued, blocked }).toEqual({ queued: 13, blocked: 3 });
+    expect(submitted.batch).toMatchObject({ queued: 13, blocked: 3 });
+    const batchId = submitted.batch.id;
     const { batch, results } = await ada.call<BatchAnswer>("get_batch", { batchId, waitMs: WAIT_MS });
     expect(batch).toMatchObject({ ended: true, tasks: 16, counts: { succeeded: 14, failed: 2 } });
     expect(results.find(({ key }) => key === "sum")).toMatchObject({ status: "succeeded", stdout: "506\n" });
@@ -146,10 +147,11 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     await worker({ store, args: ["--environments", "bash"] });
     const ada = await host(store, "ada");
     const seconds = uniqueSeconds();
-    const { batchId } = await ada.call<{ batchId: string }>("submit_batch", {
+    const { batch: begun } = await ada.call<{ batch: { id: string } }>("submit_batch", {
       tasks: ["a", "b", "c", "d"].map((key) => ({ key })),
       defaults: { environment: "bash", code: `sleep ${seconds}`, timeout: 60_000 },
     });
+    const batchId = begun.id;
     await eventually("two of them run", () => processesWith(seconds).length >= 2 || undefined);
     expect(await ada.call("cancel_batch", { batchId })).toMatchObject({ open: 4 });
     const { batch } = await ada.call<BatchAnswer>("get_batch", { batchId, waitMs: WAIT_MS });
@@ -163,12 +165,12 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     await worker({ store, args: ["--environments", "bash"] });
     const [ada, bob] = [await host(store, "ada"), await host(store, "bob")];
     const { session } = await ada.call<SessionAnswer>("start_session", { environment: "bash" });
-    const { sessionId } = session;
+    const sessionId = session.id;
     await run(ada, "echo 42 > kept.txt", { sessionId });
     expect((await run(ada, "cat kept.txt", { sessionId })).result?.stdout).toBe("42\n");
     expect(await run(ada, "cat kept.txt")).toMatchObject({ task: { status: "failed" } });
     const others = await bob.call<SessionAnswer>("start_session", { environment: "bash" });
-    expect(await run(bob, "cat kept.txt", { sessionId: others.session.sessionId })).toMatchObject({ task: { status: "failed" } });
+    expect(await run(bob, "cat kept.txt", { sessionId: others.session.id })).toMatchObject({ task: { status: "failed" } });
     for (const [tool, args] of [
       ["submit_task", { code: "cat kept.txt", environment: "bash", sessionId }],
       ["end_session", { sessionId }],
@@ -178,7 +180,7 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
         text: expect.stringMatching(/^permission_denied: Session/),
       });
     }
-    expect(await bob.call("list_sessions")).toMatchObject({ sessions: [{ sessionId: others.session.sessionId }] });
+    expect(await bob.call("list_sessions")).toMatchObject({ sessions: [{ id: others.session.id }] });
     expect(await ada.call("end_session", { sessionId })).toMatchObject({ session: { status: "over", because: "ended" } });
     expect(await ada.try("submit_task", { code: "true", environment: "bash", sessionId })).toMatchObject({
       isError: true,
@@ -193,8 +195,8 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     const js = (agent: Host, sessionId: string, code: string, more = {}) =>
       run(agent, code, { environment: "javascript", sessionId, ...more });
     const [hers, his] = [
-      (await ada.call<SessionAnswer>("start_session", { environment: "javascript" })).session.sessionId,
-      (await bob.call<SessionAnswer>("start_session", { environment: "javascript" })).session.sessionId,
+      (await ada.call<SessionAnswer>("start_session", { environment: "javascript" })).session.id,
+      (await bob.call<SessionAnswer>("start_session", { environment: "javascript" })).session.id,
     ];
     await js(ada, hers, "globalThis.seen = [1]; var count = 1");
     await js(bob, his, "globalThis.seen = ['bob']");
@@ -206,7 +208,7 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     expect((await run(ada, "typeof seen", { environment: "javascript" })).result?.value).toBe("undefined");
     const limited = await js(ada, hers, "for (;;);", { timeout: 500 });
     expect(limited.task.status).toBe("failed");
-    expect(await ada.call("list_sessions")).toMatchObject({ sessions: [{ sessionId: hers, status: "over", because: "limit" }] });
+    expect(await ada.call("list_sessions")).toMatchObject({ sessions: [{ id: hers, status: "over", because: "limit" }] });
     expect((await js(bob, his, "seen")).result?.value).toEqual(["bob"]);
   });
 
@@ -216,7 +218,7 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     const doomed = await worker({ store, args: ["--environments", "bash"] });
     const ada = await host(store, "ada");
     const { session } = await ada.call<SessionAnswer>("start_session", { environment: "bash" });
-    const { sessionId } = session;
+    const sessionId = session.id;
     await run(ada, "echo 42 > kept.txt", { sessionId });
     const marker = randomUUID();
     const busy = await run(ada, `: ${marker}; trap '' TERM; while :; do :; done`, { sessionId, waitMs: 0, timeout: 60_000 });
@@ -243,7 +245,7 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     const ada = await host(store, "ada");
     const seconds = uniqueSeconds();
     const { session } = await ada.call<SessionAnswer>("start_session", { environment: "bash", ttlMs: 2_500 });
-    const { sessionId } = session;
+    const sessionId = session.id;
     const { task } = await run(ada, `sleep ${seconds}`, { sessionId, timeout: 60_000 });
     expect(task).toMatchObject({ status: "failed", because: expect.stringMatching(/session/) });
     await eventually("its sandbox is gone", () => processesWith(seconds).length === 0 || undefined);
@@ -251,6 +253,6 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
       const { sessions } = await ada.call<{ sessions: SessionAnswer["session"][] }>("list_sessions");
       return sessions[0]?.status === "over" ? sessions[0] : undefined;
     });
-    expect(over).toMatchObject({ sessionId, because: "expired" });
+    expect(over).toMatchObject({ id: sessionId, because: "expired" });
   });
 });

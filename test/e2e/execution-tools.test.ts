@@ -94,8 +94,8 @@ describe("submit_task", () => {
     verifies("EXEC-01", "EXEC-03");
     await withHost(async (host, { store }) => {
       const ended = await host.call<Answer>("submit_task", { ...JS, code: "1" });
-      const session = await host.call<{ session: { sessionId: string } }>("start_session", { environment: "javascript" });
-      const { sessionId } = session.session;
+      const session = await host.call<{ session: { id: string } }>("start_session", { environment: "javascript" });
+      const sessionId = session.session.id;
       await host.call("end_session", { sessionId });
       await using look = await lookInto(store);
       const tasks = async () => (await look.store.scan({ from: "exec/", before: "exec0", limit: 100 })).length;

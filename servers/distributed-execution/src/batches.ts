@@ -41,7 +41,7 @@ export interface BatchStanding {
 }
 
 export type SubmittedBatch = {
-  readonly batchId: string;
+  readonly id: string;
   readonly tasks: number;
   readonly queued: number;
   /** By what they wait for, or because so many may be queued at once. */
@@ -101,7 +101,7 @@ export class Batches {
             members: [...ids],
           });
           const queued = added.filter(({ status }) => status === "queued").length;
-          return { batchId: id, tasks: added.length, queued, blocked: added.length - queued, createdAt: tx.now };
+          return { id, tasks: added.length, queued, blocked: added.length - queued, createdAt: tx.now };
         }),
       { prefetch: { keys: [...environments, executionQueues.versionKey, ...keysOf(prepared)] } },
     );

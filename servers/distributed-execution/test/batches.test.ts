@@ -12,7 +12,7 @@ const js = { code: "1 + 1", environment: "javascript" };
 
 /** Submits it, and finds its members by their keys. */
 async function submitted(swarm: BatchSwarm, input: SubmitBatch, agentId = "ada") {
-  const { batchId } = await swarm.batches.submit(swarm.call(agentId), input);
+  const { id: batchId } = await swarm.batches.submit(swarm.call(agentId), input);
   const standing = () => swarm.batches.get(swarm.call(agentId), { batchId, limit: BATCH_TASKS_MAX });
   const { batch } = await standing();
   const ids = new Map(batch.members);
@@ -202,7 +202,7 @@ describe("a batch", () => {
   test("is read page by page in the order it was given", async () => {
     const swarm = batchSwarm();
     const tasks = Array.from({ length: 7 }, (_, n) => ({ key: `t${n}` }));
-    const { batchId } = await swarm.batches.submit(swarm.call("ada"), { tasks, defaults: js });
+    const { id: batchId } = await swarm.batches.submit(swarm.call("ada"), { tasks, defaults: js });
     const keys: string[] = [];
     let cursor: string | undefined;
     for (let page = 0; page < 4; page++) {

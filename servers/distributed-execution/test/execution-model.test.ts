@@ -114,7 +114,7 @@ test("executions do what a simple model of them does, whatever agents and worker
             const keys = (waitsFor: readonly number[], place: number) => [
               ...new Set(waitsFor.filter((other) => other < place).map((other) => `k${other}`)),
             ];
-            const { batchId } = await batches.submit(agent.call, {
+            const { id: batchId } = await batches.submit(agent.call, {
               tasks: members.map(({ priority, waitsFor, after }, place) => ({
                 ...{ key: `k${place}`, code: "1", environment: "javascript", priority, after },
                 dependencies: keys(waitsFor, place),

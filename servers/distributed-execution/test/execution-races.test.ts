@@ -83,7 +83,7 @@ describe.each(ENGINES)("on $name", (engine) => {
       const sequence = new SequenceSource(systemRandom);
       const batches = new Batches({ clock: systemClock, random: systemRandom, context: first.context, sequence });
       const limit = 3;
-      const { batchId } = await batches.submit(first.call, {
+      const { id: batchId } = await batches.submit(first.call, {
         tasks: Array.from({ length: 60 }, (_, at) => ({
           key: `k${at}`,
           dependencies: at % 5 === 4 ? [`k${at - 1}`, `k${at - 4}`] : [],

@@ -427,7 +427,7 @@ describe("in the background", () => {
     const batches = new Batches({ clock, context: ada.context, random: seededRandom(8), sequence });
     const keys = ["a", "b", "c"];
     const defaults = { code: "x".repeat(50_000), environment: "javascript", queueTimeout: 7 * DAY_MS };
-    const { batchId } = await batches.submit(ada.call, { tasks: keys.map((key) => ({ key })), defaults, maxConcurrency: 1 });
+    const { id: batchId } = await batches.submit(ada.call, { tasks: keys.map((key) => ({ key })), defaults, maxConcurrency: 1 });
     expect(await everyKey(store, "exec-text")).toHaveLength(1);
     const forget = ada.jobs.filter(({ name }) => name === "forget old executions");
     for (const _ of keys) {

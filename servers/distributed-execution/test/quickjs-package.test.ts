@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Beside, bundle } from "../../../scripts/bundle.mjs";
+import { bundle, type Part } from "../../../scripts/bundle.mjs";
 import { verifies } from "../../../test/requirements.ts";
 import type { Driver } from "../src/sandbox/driver.ts";
 import { runCode } from "./support/runs.ts";
@@ -19,10 +19,10 @@ describe("the published package", () => {
     dist = await mkdtemp(join(tmpdir(), "quickjs-package-"));
     const manifest = JSON.parse(readFileSync(join(PACKAGE, "package.json"), "utf8")) as {
       engines: { node: string };
-      bundle: Beside;
+      bundle: Omit<Part, "folder">;
     };
     const entry = join(PACKAGE, "src", "sandbox", "quickjs", "driver.ts");
-    await bundle({ entry, dist, engines: manifest.engines.node, folder: PACKAGE, ...manifest.bundle });
+    await bundle({ entry, dist, engines: manifest.engines.node, parts: [{ folder: PACKAGE, ...manifest.bundle }] });
     const { openQuickJs } = await import(pathToFileURL(join(dist, "app.js")).href);
     driver = openQuickJs({ slots: 1, onError: () => {} });
   });

@@ -251,7 +251,7 @@ describe("a batch at work", () => {
     const { batches, call, worker, until } = swarm();
     const workers = [await worker("w1"), await worker("w2")];
     const parts = Array.from({ length: 20 }, (_, n) => ({ key: `p${n}`, code: `file part.txt n${n}` }));
-    const { batchId } = await batches.submit(call("ada"), {
+    const { id: batchId } = await batches.submit(call("ada"), {
       tasks: [
         ...parts,
         {
@@ -277,7 +277,7 @@ describe("a batch at work", () => {
     verifies("EXEC-11");
     const { batches, call, worker, until } = swarm();
     const first = await worker("w1");
-    const { batchId } = await batches.submit(call("ada"), {
+    const { id: batchId } = await batches.submit(call("ada"), {
       tasks: Array.from({ length: 30 }, (_, n) => ({
         key: `t${n}`,
         ...(n > 0 ? { dependencies: [`t${Math.floor((n - 1) / 2)}`] } : {}),

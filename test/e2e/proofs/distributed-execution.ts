@@ -22,7 +22,7 @@ const NOWHERE = { requires: { labels: ["nowhere"] } };
 const WAIT = { waitMs: 50_000 };
 
 const OF_TASK = { taskId: "%task.id" };
-const OF_BATCH = { batchId: "%batchId" };
+const OF_BATCH = { batchId: "%batch.id" };
 const WAITING: ToolCall = ["submit_task", { code: "'@'", environment: RUNTIME, ...NOWHERE }];
 
 export const distributedExecution: ServerProof = {
@@ -65,10 +65,10 @@ export const distributedExecution: ServerProof = {
     ["get_batch", { ...OF_BATCH, ...WAIT }],
     ["cancel_batch", OF_BATCH],
     ["start_session", { environment: RUNTIME, ttlMs: 600_000 }],
-    ["submit_task", { code: "var kept = 1", environment: RUNTIME, sessionId: "%session.sessionId", ...WAIT }],
-    ["submit_task", { code: "kept", environment: RUNTIME, sessionId: "%session.sessionId", ...WAIT }],
+    ["submit_task", { code: "var kept = 1", environment: RUNTIME, sessionId: "%session.id", ...WAIT }],
+    ["submit_task", { code: "kept", environment: RUNTIME, sessionId: "%session.id", ...WAIT }],
     ["list_sessions", {}],
-    ["end_session", { sessionId: "%session.sessionId" }],
+    ["end_session", { sessionId: "%session.id" }],
     ["delete_environment", { name: "small" }],
   ],
   writes: {
@@ -105,7 +105,7 @@ export const distributedExecution: ServerProof = {
     },
     end_session: {
       before: [["start_session", { environment: RUNTIME }]],
-      args: { sessionId: "%session.sessionId" },
+      args: { sessionId: "%session.id" },
       other: { sessionId: "another" },
     },
   },

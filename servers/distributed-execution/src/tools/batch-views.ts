@@ -33,9 +33,9 @@ const ending = fields.shared(() => ({
 
 export const batchView = fields.shared(() =>
   z.object({
-    batchId: z.string(),
+    id: z.string(),
     name: z.string().exactOptional(),
-    by: z.string(),
+    agentId: z.string(),
     ended: z.boolean(),
     tasks: z.number(),
     counts: counts(),
@@ -76,9 +76,9 @@ export function summary({ batch, compiled, forgotten }: BatchStanding, scale: nu
   const failures = compiled.failures.slice(0, Math.ceil(FAILURES_SHOWN * scale));
   const { groups: _groups, failures: _failures, ...figures } = compiled;
   return {
-    batchId: batch.id,
+    id: batch.id,
     ...(batch.name === undefined ? {} : { name: batch.name }),
-    by: batch.agentId,
+    agentId: batch.agentId,
     ...rounded(figures),
     groups: groups.map(groupView),
     ...leftOut("groupsLeftOut", compiled.groups.length - groups.length),

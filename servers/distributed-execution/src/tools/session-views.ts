@@ -5,7 +5,7 @@ import { SESSION_ENDS, type SessionRecord } from "../session-layer.ts";
 
 export const session = fields.shared(() =>
   z.object({
-    sessionId: z.string(),
+    id: z.string(),
     environment: z.string(),
     keeps: z.enum(["files", "state"]),
     status: z.enum(["open", "over"]),
@@ -23,7 +23,7 @@ export const session = fields.shared(() =>
 export function sessionView(record: SessionRecord, now: number): z.input<ReturnType<typeof session>> {
   const over = record.over ?? (record.expiresAt <= now ? { at: record.expiresAt, because: "expired" as const } : undefined);
   return {
-    sessionId: record.id,
+    id: record.id,
     environment: record.environment,
     keeps: record.keeps,
     status: over ? "over" : "open",

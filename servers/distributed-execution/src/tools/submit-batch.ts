@@ -22,14 +22,16 @@ export const submitBatch = defineTool({
     name: fields.text(BATCH_NAME_MAX).exactOptional(),
   }),
   output: () => ({
-    batchId: z.string(),
-    tasks: z.number(),
-    queued: z.number(),
-    blocked: z.number(),
-    createdAt: z.number(),
+    batch: z.object({
+      id: z.string(),
+      tasks: z.number(),
+      queued: z.number(),
+      blocked: z.number(),
+      createdAt: z.number(),
+    }),
   }),
   async handle({ batches }, input, { call }) {
-    return await batches.submit(call, input);
+    return { batch: await batches.submit(call, input) };
   },
 });
 
