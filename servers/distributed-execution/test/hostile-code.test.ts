@@ -4,16 +4,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
+import { isCleanPath } from "../src/file-path.ts";
 import { parseOperatorFile } from "../src/operator-file.ts";
 import { BwrapDriver } from "../src/sandbox/bwrap/driver.ts";
 import type { Mount, SandboxTask } from "../src/sandbox/driver.ts";
 import { openPyodideDriver } from "../src/sandbox/pyodide/driver.ts";
 import { FrameReader, frame, STDOUT } from "../src/sandbox/pyodide/frames.ts";
+import { outcomeOf } from "../src/sandbox/quickjs/child-handle.ts";
+import { SandboxRuntimeDriver } from "../src/sandbox/sandbox-runtime/driver.ts";
 import { runPython } from "./support/python-task.ts";
 
 describe("Python that writes to its worker itself", () => {
   verifies("EXEC-08");
   const driver = openPyodideDriver({
+    slots: 2,
     onError: (error) => {
       throw error;
     },
@@ -201,6 +205,80 @@ print(len([server.accept() for _ in kept]))`,
         code: "unavailable",
       });
     }
+  });
+});
+
+it("What a broken child of QuickJS says is read as code's own", () => {
+  verifies("EXEC-08");
+  const limits = { fileBytes: 4, files: 2 } as SandboxTask["limits"];
+  const read = (said: object, body = "abcdef") => {
+    const whole = {
+      ending: { code: 0 },
+      usage: { wallMs: 1, cpuMs: 1, peakMemoryMiB: 1 },
+      cut: {},
+      files: [],
+      usable: true,
+      ...said,
+    };
+    return outcomeOf(Buffer.from(JSON.stringify(whole)), Buffer.from(body), { limits })?.outcome;
+  };
+  const file = (path: string, bytes = 1) => ({ path, bytes });
+  expect(read({ files: [file("a"), file("b/c", 4)] })?.files.map(({ bytes }) => Buffer.from(bytes).toString())).toEqual([
+    "a",
+    "bcde",
+  ]);
+  for (const path of ["../a", "/etc/passwd", "a\\b", "", "a/./b", "a\u200bb"])
+    expect(read({ files: [file(path)] }), path).toBe(undefined);
+  expect(read({ files: [file("a", 5)] }), "too large").toBe(undefined);
+  expect(read({ files: [file("a", 4), file("b", 4)] }), "more than came").toBe(undefined);
+  expect(read({ files: [file("a"), file("a")] }), "twice").toBe(undefined);
+  expect(read({ value: "{no JSON" })).toEqual(expect.not.objectContaining({ value: expect.anything() }));
+  expect(read({ value: `${"[".repeat(9_000)}${"]".repeat(9_000)}` })).toEqual(
+    expect.not.objectContaining({ value: expect.anything() }),
+  );
+  expect(read({ cut: { files: [{ path: "a\u202eb", because: "\u0007" }] } })?.cut.files).toEqual([{ path: "a?b", because: "?" }]);
+});
+
+it("A name of a file shows all that it is", () => {
+  for (const path of ["out/report.txt", "naïve/日本語.csv", "a b (1).png", "क्षि.txt"]) expect(isCleanPath(path), path).toBe(true);
+  const unseen = [
+    0x00, 0x1b, 0x7f, 0x80, 0x85, 0x9f, 0xad, 0x61c, 0x180e, 0x200b, 0x200d, 0x200f, 0x202e, 0x2060, 0x2069, 0xfeff, 0xe0041,
+  ];
+  for (const code of unseen) expect(isCleanPath(`a${String.fromCodePoint(code)}b`), code.toString(16)).toBe(false);
+});
+
+describe("Code in sandbox-runtime", () => {
+  verifies("EXEC-07");
+  const driver = new SandboxRuntimeDriver();
+  afterAll(() => driver.close());
+  const write = `def fill(open_next):
+    for index in range(40):
+        with_file = open_next(index)
+        with_file.write(b"x" * 900_000)
+        with_file.flush()
+        kept.append(with_file)
+kept = []
+import os, time
+`;
+  const full = { kind: "limit", limit: "diskBytes" };
+
+  it.skipIf(process.platform !== "linux").each([
+    ["what covers hidden folders", 'fill(lambda n: open(f"/var/{n}", "wb"))'],
+    ["shared memory", 'fill(lambda n: open(f"/dev/shm/{n}", "wb"))'],
+    ["files of memory", 'fill(lambda n: os.fdopen(os.memfd_create("x"), "wb"))'],
+    ["files that it removed", 'def gone(n):\n    file = open("gone", "wb")\n    os.unlink("gone")\n    return file\nfill(gone)'],
+    ["the folder that tells that it began", 'fill(lambda n: open(f"../started/{n}", "wb"))'],
+  ])("fills %s, and is ended", async (_, code) => {
+    const { ending } = await runPython(driver, `${write}${code}\ntime.sleep(20)`, { runtime: "python3" });
+    expect(ending).toEqual(full);
+  });
+
+  it("has variables that reach it, and none of what sets its limits", async () => {
+    const env = { BASH_ENV: "./begin.sh", LD_PRELOAD: "/none.so", A: "two\nlines '$HOME'" };
+    const files = [{ path: "begin.sh", bytes: Buffer.from("ulimit() { :; }\n") }];
+    const code = 'printf "%s|" "$LD_PRELOAD" "$A"; builtin ulimit -n; builtin ulimit -f';
+    const { stdout } = await runPython(driver, code, { runtime: "bash", env, files });
+    expect(stdout).toBe("/none.so|two\nlines '$HOME'|256\n977\n");
   });
 });
 

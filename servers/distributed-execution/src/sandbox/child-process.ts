@@ -199,7 +199,7 @@ export interface WatchedLimits {
   /** Bytes besides those that processes have for themselves, asked at each look. */
   readonly memoryBeside?: (processes: readonly ProcessId[]) => number;
   /** Asked at each look for a limit that something else counts. */
-  readonly also?: () => LimitName | undefined;
+  readonly also?: (processes: readonly ProcessId[]) => LimitName | undefined;
 }
 
 /** Looks at a tree several times a second, says which limit it passed, and knows what it has used. */
@@ -270,7 +270,7 @@ export class TreeWatch {
       else if (most !== undefined && processes.length > most) this.#passed("processes");
       else if (cpuMax !== undefined && this.#cpuMs > cpuMax) this.#passed("cpuMs");
       else {
-        const other = also?.();
+        const other = also?.(processes);
         if (other !== undefined) this.#passed(other);
       }
     }

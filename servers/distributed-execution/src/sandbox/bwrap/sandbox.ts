@@ -10,10 +10,10 @@ import { assert, SwarmError } from "@mcp-swarm/core";
 import { startChild, supervise } from "../child-process.ts";
 import type { Ending, RunHooks, SandboxOutcome, SandboxTask } from "../driver.ts";
 import { killTree, sampleTree } from "../process-tree.ts";
+import { socketMemory } from "../socket-memory.ts";
 import type { WorkFolder } from "../work-folder.ts";
 import type { Disk } from "./disk.ts";
 import { type Programs, RUNTIMES, type Runtime } from "./runtimes.ts";
-import { socketMemory } from "./socket-memory.ts";
 
 /** The code's user, whoever it is outside. */
 const USER_ID = "1000";

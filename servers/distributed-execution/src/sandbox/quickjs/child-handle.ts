@@ -1,12 +1,13 @@
 /** A child as its worker sees it: started with nothing, fed one task at a time, killed when a task goes too far. */
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Json, SwarmError } from "@mcp-swarm/core";
 import * as z from "zod";
+import { isCleanPath } from "../../file-path.ts";
 import { type Child, OutputBudget, startChild } from "../child-process.ts";
-import { COLLECTED_BYTES_MAX } from "../collector.ts";
+import { COLLECTED_BYTES_MAX, shownPath } from "../collector.ts";
 import { type Ending, LIMIT_NAMES, type RunHooks, type SandboxOutcome, type SandboxTask } from "../driver.ts";
 import { sampleTree } from "../process-tree.ts";
 import { VALUE_BYTES_MAX, VALUE_DEPTH_MAX } from "./guest.ts";
@@ -251,25 +252,29 @@ function piecesOf(task: SandboxTask, session: boolean): Uint8Array[] {
   return [Buffer.concat(framePieces(RUN, head, [code, task.stdin, ...task.files.map(({ bytes }) => bytes)]))];
 }
 
-/** @returns undefined when it is not what a child says */
-function outcomeOf(
+/** @returns undefined when it is not what a child says: whoever broke out of the engine could say anything */
+export function outcomeOf(
   head: Uint8Array,
   body: Uint8Array,
-  { limits }: SandboxTask,
+  { limits }: Pick<SandboxTask, "limits">,
 ): { outcome: SandboxOutcome; usable: boolean } | undefined {
   const end = parsed(head);
   if (!end || end.files.length > limits.files) return undefined;
   let at = 0;
   const files: { path: string; bytes: Uint8Array }[] = [];
+  const names = new Set(end.files.map(({ path }) => path));
+  if (names.size < end.files.length) return undefined;
   for (const { path, bytes } of end.files) {
-    if (basename(path) === "" || at + bytes > body.length) return undefined;
+    if (!isCleanPath(path) || bytes > limits.fileBytes || at + bytes > body.length) return undefined;
     files.push({ path, bytes: body.slice(at, at + bytes) });
     at += bytes;
   }
   const value = end.value === undefined ? undefined : jsonValue(end.value);
   const ending: Ending =
     "code" in end.ending ? { kind: "exit", code: end.ending.code } : { kind: "limit", limit: end.ending.limit };
-  const { usage, cut, usable } = end;
+  const { usage, usable } = end;
+  const refused = end.cut.files?.map(({ path, because }) => ({ path: shownPath(path), because: shownPath(because) }));
+  const cut = { ...end.cut, ...(refused === undefined ? {} : { files: refused }) };
   return { outcome: { ending, ...(value === undefined ? {} : { value }), usage, files, cut }, usable };
 }
 
@@ -281,10 +286,15 @@ function parsed(head: Uint8Array): z.infer<typeof endHead> | undefined {
   }
 }
 
-/** @returns undefined when it is nested deeper, or longer, than a value may be */
+/** @returns undefined when it is nested deeper, or longer, than a value may be, or is no JSON */
 function jsonValue(json: string): Json | undefined {
   if (Buffer.byteLength(json) > VALUE_BYTES_MAX) return undefined;
-  const value = JSON.parse(json) as Json;
+  let value: Json;
+  try {
+    value = JSON.parse(json);
+  } catch {
+    return undefined; // a child that is whole says none such
+  }
   return depthWithin(value, VALUE_DEPTH_MAX) ? value : undefined;
 }
 

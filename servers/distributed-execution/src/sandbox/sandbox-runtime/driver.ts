@@ -23,8 +23,11 @@ import type {
   SandboxTask,
 } from "../driver.ts";
 import { findPackage } from "../optional-package.ts";
+import type { ProcessId } from "../process-tree.ts";
+import { socketMemory } from "../socket-memory.ts";
 import { createWorkFolder, type WorkFolder } from "../work-folder.ts";
 import { listen, probeTask, readProbe } from "./probe.ts";
+import { unseenBytes } from "./unseen-files.ts";
 
 const NAME = "@anthropic-ai/sandbox-runtime";
 const PATH = "/usr/local/bin:/usr/bin:/bin";
@@ -281,7 +284,8 @@ async function runIn(
     let said = "";
     const used = (): number => (usedBytes(work) ?? Number.POSITIVE_INFINITY) + (usedBytes(started) ?? Number.POSITIVE_INFINITY);
     const before = used();
-    const overDisk = (): boolean => !(used() - before <= limits.diskBytes);
+    const overDisk = (processes: readonly ProcessId[]): boolean =>
+      !(used() - before + unseenBytes(processes) <= limits.diskBytes);
     const { ended, exit, usage, cut } = await supervise(child, {
       stdin: task.stdin,
       limits: {
@@ -290,7 +294,8 @@ async function runIn(
         cpuMs: limits.cpuMs,
         memoryMiB: limits.memoryMiB + OWN_MIB,
         processes: limits.processes + OWN_PROCESSES,
-        also: () => (overDisk() ? "diskBytes" : undefined),
+        memoryBeside: socketMemory,
+        also: (processes) => (overDisk(processes) ? "diskBytes" : undefined),
       },
       hooks: {
         signal: hooks.signal,
@@ -310,7 +315,7 @@ async function runIn(
         cause: new Error(said),
       });
     }
-    const over: LimitName | undefined = overDisk() ? "diskBytes" : undefined;
+    const over: LimitName | undefined = overDisk([]) ? "diskBytes" : undefined;
     const ending = ended ?? (over === undefined ? endingOf(exit, runtime, said) : { kind: "limit" as const, limit: over });
     if (ending.kind === "killed") return { ending, usage, cut, files: [] };
     const { files, refused } = await collectFiles(join(work, OUT_FOLDER), limits);

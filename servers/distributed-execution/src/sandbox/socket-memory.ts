@@ -3,7 +3,7 @@
  * namespace how many sockets it has and not how much lies in them, so each counts as full.
  */
 import { readFileSync } from "node:fs";
-import type { ProcessId } from "../process-tree.ts";
+import type { ProcessId } from "./process-tree.ts";
 
 /** The first few are free: every program has some. */
 const SOCKETS_FREE = 48;
