@@ -66,6 +66,10 @@ async function work(fault: Fault, at: number, awaySeconds = 0) {
   }
 
   let dead = false;
+  let bury = () => {};
+  const buried = new Promise<void>((resolve) => {
+    bury = resolve;
+  });
   const mortal: Clock = {
     now: () => clock.now(),
     timer: (delayMs, fire) =>
@@ -75,6 +79,7 @@ async function work(fault: Fault, at: number, awaySeconds = 0) {
   };
   const failing = failingStore(store, fault, at, () => {
     dead = true;
+    bury();
   });
   const first = await worker("first", failing, mortal, 11);
 
@@ -82,7 +87,7 @@ async function work(fault: Fault, at: number, awaySeconds = 0) {
   const submit = async (code: string, more: { sessionId?: string } = {}) =>
     (await executions.submit(call, { code, environment: "javascript", files: [file], ...more })).task.id;
   const plain = [await submit(`${LONG_OUTPUT}\nfile a.txt made`), await submit("cat in.txt"), await submit("exit 3")];
-  const { id: batchId } = await batches.submit(call, {
+  await batches.submit(call, {
     tasks: [
       { key: "makes", code: "file b.txt made" },
       { key: "takes", code: "cat b.txt", files: [{ path: "b.txt", from: "makes" }] },
@@ -113,7 +118,7 @@ async function work(fault: Fault, at: number, awaySeconds = 0) {
   const { records } = await store.snapshot(executionCensus);
   const session = (await store.get(`exec-session/${sessionId}`))?.value as SessionRecord | undefined;
   const begun = [...first.driver.begun, ...(second?.driver.begun ?? [])];
-  if (!dead) await first.stop();
+  if (!dead) await Promise.race([first.stop(), buried]);
   await second?.stop();
   await sessions.end(call, { sessionId });
   const members = [...records.values()].filter(({ batchId }) => batchId !== undefined).sort((a, b) => (a.seq < b.seq ? -1 : 1));
