@@ -1,12 +1,13 @@
 import { AGE_MS, SequenceSource } from "@mcp-swarm/coordination";
-import { seededRandom } from "@mcp-swarm/core";
+import { SwarmError, seededRandom } from "@mcp-swarm/core";
+import type { Store } from "@mcp-swarm/store";
 import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { Batches } from "../src/batches.ts";
 import { RETRY_BACKOFF } from "../src/execution-lifecycle.ts";
 import type { ClaimedRun } from "../src/worker/work-source.ts";
 import { everyKey, everyRow, executionCensus } from "./support/execution-census.ts";
-import { LEASE_MS, maintain, OFFERED, type QueueHost, queueSwarm } from "./support/queue-swarm.ts";
+import { hostOn, LEASE_MS, maintain, OFFERED, type QueueHost, queueSwarm } from "./support/queue-swarm.ts";
 
 const DAY_MS = 24 * 3_600_000;
 const NEVER = new AbortController().signal;
@@ -73,6 +74,16 @@ describe("the order of claiming", () => {
 });
 
 describe("a run", () => {
+  test("is seen by whoever looks for demand, however many queues there are beside", async () => {
+    verifies("EXEC-10");
+    const { host } = queueSwarm();
+    const ada = host("ada");
+    const labels = Array.from({ length: 300 }, (_, at) => `label-${at}`);
+    for (const label of labels) await ada.submit({ requires: { labels: [label] } });
+    const seen = (await ada.work.demand()).flatMap(({ requires }) => requires.labels ?? []);
+    expect(seen.sort()).toEqual(labels.sort());
+  });
+
   test("is waited for, and begins as soon as something is handed over", async () => {
     verifies("EXEC-09");
     const { clock, host } = queueSwarm();
@@ -304,6 +315,31 @@ describe("cancelling", () => {
       result: { ending: { kind: "killed" }, stdout: { head: "so far" } },
     });
     expect((await executionCensus(store)).problems).toEqual([]);
+  });
+
+  test("is looked for again when the store could not be asked", async () => {
+    verifies("EXEC-09");
+    const { clock, store, host } = queueSwarm();
+    const ada = host("ada");
+    let failing = false;
+    const own: Store = new Proxy(store, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name, target);
+        if (failing && name === "scan") return () => Promise.reject(new SwarmError("unavailable", "The store does not answer."));
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+    const bob = hostOn(own, "bob", { clock, seed: 99 });
+    const { id: taskId } = await ada.submit();
+    const run = await claimed(bob);
+    await clock.advance(100);
+    failing = true;
+    await ada.executions.cancel(ada.call, { taskId });
+    await clock.advance(100);
+    expect([bob.errors.length > 0, run.signal.aborted]).toEqual([true, false]);
+    failing = false;
+    await clock.advance(1_100);
+    expect(run.signal.aborted).toBe(true);
   });
 
   test("of what ended by itself meanwhile keeps its result; of what ended before is refused", async () => {

@@ -10,7 +10,13 @@ import { inExecutions } from "../src/execution-groups.ts";
 import type { ExecutionContext } from "../src/execution-layer.ts";
 import type { RunHooks, SandboxTask } from "../src/sandbox/driver.ts";
 import { endSession } from "../src/session-ending.ts";
-import { bindSession, readSession, SESSIONS_PER_AGENT_MAX, usableSession } from "../src/session-layer.ts";
+import {
+  bindSession,
+  readSession,
+  SESSIONS_PER_AGENT_MAX,
+  SESSIONS_PER_WORKER_MAX,
+  usableSession,
+} from "../src/session-layer.ts";
 import { Sessions } from "../src/sessions.ts";
 import { SessionHost } from "../src/worker/session-host.ts";
 import { FakeDriver } from "./support/fake-driver.ts";
@@ -215,6 +221,25 @@ describe("a session", () => {
     const { sessions, call } = swarm();
     await expect(sessions.start(call("ada"), input)).rejects.toMatchObject({ code });
     expect((await sessions.list(call("ada"), {})).sessions).toEqual([]);
+  });
+
+  test("is one of so many that a worker holds; it tells when it has no more room, and when it has again", async () => {
+    verifies("EXEC-13");
+    const { clock, sessions, call, worker } = swarm();
+    const one = worker("w1");
+    const told: boolean[] = [];
+    using _watch = one.host.onRoom(() => told.push(one.host.hasRoom));
+    const ids: string[] = [];
+    for (let at = 0; at < SESSIONS_PER_WORKER_MAX; at++) {
+      expect(told).toEqual([]);
+      const { id } = await sessions.start(call(`agent-${at}`), { environment: "javascript" });
+      await one.run(id, "set x 1");
+      ids.push(id);
+    }
+    expect(told).toEqual([false]);
+    await sessions.end(call("agent-3"), { sessionId: ids[3] ?? "" });
+    await clock.advance(100);
+    expect(told).toEqual([false, true]);
   });
 
   test("is listed page by page, the latest first, and forgotten a day after it was over", async () => {
