@@ -22,8 +22,11 @@ function memoryFileSystems(processes: readonly ProcessId[]): number {
       mounted(pid).flatMap(({ device, path, type }) => (type === "tmpfs" && !shared.has(device) ? [[device, path]] : [])),
     );
     let bytes = 0;
-    for (const path of own.values()) {
-      const used = unlessGone(() => statfsSync(`/proc/${pid}/root${path}`));
+    for (const [device, path] of own) {
+      const seen = `/proc/${pid}/root${path}`;
+      // another file system may lie over it, or its root may still be another
+      if (unlessGone(() => deviceOf(statSync(seen).dev)) !== device) continue;
+      const used = unlessGone(() => statfsSync(seen));
       if (used !== undefined) bytes += (used.blocks - used.bfree) * used.bsize;
     }
     if (own.size > 0) return bytes;
@@ -40,6 +43,11 @@ function mounted(pid: number | "self"): { device: string; path: string; type: st
     const [type] = after.split(" ");
     return device === undefined || path === undefined || type === undefined ? [] : [{ device, path, type }];
   });
+}
+
+/** As mountinfo writes it (gnu_dev_major and gnu_dev_minor of glibc). */
+function deviceOf(dev: number): string {
+  return `${(dev >> 8) & 0xfff}:${(dev & 0xff) | ((dev >> 12) & 0xfff00)}`;
 }
 
 function openFiles(processes: readonly ProcessId[]): number {
