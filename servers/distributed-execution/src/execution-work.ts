@@ -160,7 +160,6 @@ export class ExecutionWork implements WorkSource {
   ): Promise<ClaimedRun | undefined> {
     if (signal.aborted) return undefined;
     const { store, clock } = this.#options;
-    let woken = false;
     try {
       const claimed = await waitFor<Claimed>({
         store,
@@ -169,9 +168,9 @@ export class ExecutionWork implements WorkSource {
         waitMs,
         signal,
         attempt: async () => {
-          // of many that are woken most find nothing: they look before they take part in writing
-          if (woken && !(await this.#mayFind(profile))) return {};
-          woken = true;
+          // of many that are woken most find nothing, and whoever just ended a run found that nothing comes next: they look before
+          // they take part in writing
+          if (!(await this.#mayFind(profile))) return {};
           const found = await this.#claim(profile);
           return found ? { value: found } : {};
         },
