@@ -19,9 +19,9 @@ interface Size {
 const FULL = "SQLite, full durability";
 const NORMAL = "SQLite, normal durability";
 const SIZES: readonly Size[] = [
-  { kind: "javascript", workers: 1, tasks: 1_000, engines: [FULL, NORMAL] },
-  { kind: "javascript", workers: 2, tasks: 1_000, engines: [FULL, NORMAL, "PostgreSQL"] },
-  { kind: "javascript", workers: 4, tasks: 1_000, engines: [FULL, NORMAL] },
+  { kind: "javascript", workers: 1, tasks: 500, engines: [FULL, NORMAL] },
+  { kind: "javascript", workers: 2, tasks: 500, engines: [FULL, NORMAL, "PostgreSQL"] },
+  { kind: "javascript", workers: 4, tasks: 500, engines: [FULL, NORMAL] },
   { kind: "bash", workers: 1, tasks: 100, engines: [FULL] },
   { kind: "bash", workers: 2, tasks: 100, engines: [FULL] },
   { kind: "bash", workers: 4, tasks: 100, engines: [FULL] },
@@ -29,15 +29,16 @@ const SIZES: readonly Size[] = [
   { kind: "python", workers: 2, tasks: 12, engines: [FULL] },
   { kind: "python", workers: 4, tasks: 12, engines: [FULL] },
 ];
-const ROUNDS = { full: 5, quick: 2 };
+/** Of what takes longer for each task there are fewer rounds. */
+const ROUNDS = { javascript: 5, quick: 2, others: 3 };
 /** What is promised of JavaScript with so many workers. */
 const PROMISED = { kind: "javascript", workers: 2, perSecond: 300 };
 
 export async function executionQueue({ quick }: Options): Promise<Row[]> {
-  const rounds = quick ? ROUNDS.quick : ROUNDS.full;
+  const rounds = (kind: Kind) => (quick ? ROUNDS.quick : kind === "javascript" ? ROUNDS.javascript : ROUNDS.others);
   return await onEachEngine(async (engine) => {
     const rows: Row[] = [];
-    for (const size of SIZES) if (size.engines.includes(engine.name)) rows.push(await measure(engine, size, rounds));
+    for (const size of SIZES) if (size.engines.includes(engine.name)) rows.push(await measure(engine, size, rounds(size.kind)));
     return rows;
   });
 }
