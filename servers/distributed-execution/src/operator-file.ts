@@ -16,6 +16,7 @@ const FILE_BYTES_MAX = 1024 * 1024;
 const FILE_ENVIRONMENTS_MAX = 50;
 /** Most runs of one process at once. */
 export const SLOTS_MAX = 256;
+const SOCKET_CHARS_MAX = 255;
 /** Most mistakes told at once. */
 const PROBLEMS_MAX = 5;
 
@@ -25,6 +26,8 @@ export type WorkerSettings = {
   /** Names; all when absent. */
   readonly environments?: readonly string[];
   readonly slots?: number;
+  /** Socket of Docker or Podman, as `unix:///path`; DOCKER_HOST and the usual places when absent. */
+  readonly containerEngine?: string;
 };
 
 export type OperatorFile = {
@@ -80,6 +83,11 @@ export function parseOperatorFile(json: unknown): OperatorFile {
         labels: z.array(label()).max(LABELS_MAX).exactOptional(),
         environments: z.array(z.string().regex(ENVIRONMENT_NAME)).max(FILE_ENVIRONMENTS_MAX).exactOptional(),
         slots: z.int().min(0).max(SLOTS_MAX).exactOptional(),
+        containerEngine: z
+          .string()
+          .max(SOCKET_CHARS_MAX)
+          .regex(/^unix:\/\/\//, "must be the path of a socket, such as unix:///run/podman/podman.sock")
+          .exactOptional(),
       })
       .exactOptional(),
     mcpServers: z.custom<Json>(() => true).exactOptional(),

@@ -132,6 +132,12 @@ export interface Driver {
   /** By running something, every time it is asked; callers remember. Leaves nothing behind. */
   probe(): Promise<Probe>;
   /**
+   * What one environment needs besides and is not here, such as its image or a folder to be mounted, as a sentence. Asked when `probe` has shown that the driver is
+   * available, before each run: what takes long is remembered.
+   * @throws SwarmError unavailable when it could not be found out
+   */
+  lacks?(task: Pick<SandboxTask, "runtime" | "network" | "mounts" | "options">): Promise<string | undefined>;
+  /**
    * When it settles, every process of the run is dead and every file of it gone, whatever happened.
    * @throws SwarmError unavailable (retryable) when the sandbox could not be started; the code did not run then
    */

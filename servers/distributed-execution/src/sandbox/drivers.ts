@@ -17,6 +17,7 @@ export type DriverLoaders = Readonly<Partial<Record<DriverName, () => Promise<Op
 /** Where the drivers of this package are. */
 export const LOADERS: DriverLoaders = {
   bwrap: async () => (await import("./bwrap/driver.ts")).openBwrap,
+  docker: async () => (await import("./docker/driver.ts")).openDocker,
   pyodide: async () => (await import("./pyodide/driver.ts")).openPyodideDriver,
   quickjs: async () => (await import("./quickjs/driver.ts")).openQuickJs,
   "sandbox-runtime": async () => (await import("./sandbox-runtime/driver.ts")).openSandboxRuntime,

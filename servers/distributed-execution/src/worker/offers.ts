@@ -196,7 +196,7 @@ export class Offers {
         ? (lackingFor(environment, probe.capabilities) ?? (await this.#lacks(driver, environment)))
         : probe.reason;
       if (lacking === undefined && probe.available) return { driver, capabilities: probe.capabilities };
-      reasons.push(`${driver}: ${lacking}`);
+      reasons.push(environment.drivers.length === 1 ? `${lacking}` : `${driver}: ${lacking}`);
     }
     return { reason: reasons.join(" ") };
   }
