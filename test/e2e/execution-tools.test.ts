@@ -159,7 +159,12 @@ describe("submit_task", () => {
     await withHost(async (host) => {
       const lacking = await host.call<Answer>("submit_task", { ...JS, code: "1", ...NOWHERE, waitMs: 1_500 });
       expect(lacking).toMatchObject({
-        task: { status: "queued", waits: "No worker has what it requires: the label nowhere." },
+        task: {
+          status: "queued",
+          waits: expect.stringMatching(
+            /^No worker has what it requires: the label nowhere\. Start one .* --labels nowhere, or cancel/,
+          ),
+        },
         untrusted: ["task.waits"],
       });
       const call = JSON.stringify({ server: "files", tool: "read" });

@@ -358,6 +358,17 @@ describe("a worker of a secured swarm", () => {
 
 const isGoneWithin = (what: string, marker: string, ms: number) => eventually(what, () => processesWith(marker).length === 0, ms);
 
+test("a worker that was started for some environments speaks of these alone, and of one that nobody has made", async () => {
+  verifies("EXEC-10");
+  using folder = temporaryFolder();
+  await using worker = await working({ store: folder.store, args: ["--environments", "unmade,javascript"] });
+  await eventually("it says what it runs", () => /unmade/.test(worker.stderr));
+  expect(worker.stderr.match(/^ {2}.*$/gm)).toEqual([
+    "  javascript: quickjs",
+    "  unmade: there is no such environment now; it is offered when somebody has made it",
+  ]);
+});
+
 test("what is wrong on a worker's command line is said in one line, and nothing is begun", async () => {
   verifies("CORE-13");
   using folder = temporaryFolder();

@@ -15,8 +15,10 @@ Run: submit_task with code and environment (javascript, typescript, python, bash
 here, their limits, or what to install). waitMs up to 50000 answers with the result; else get_result waits for it, get_output follows
 what it writes, cancel_task kills it. A task that is queued and not taken says why under waits.
 
-Inside: args, stdin and the files that you gave lie in the working folder; what is written to out/ comes back as files, which
-get_artifact reads, and which later tasks take by artifactId. In javascript, typescript and python the last expression is the value.
+Inside: javascript and typescript are the bare language with args, stdin, readFile(path), writeFile("out/…", content): no require, import,
+process or fetch. python has its standard library; bash, node and python3 are the machine's programs. Files that you gave lie in the
+working folder; what is written to out/ comes back as files, which get_artifact reads, and which later tasks take by artifactId. In
+javascript, typescript and python the last expression is the value.
 
 Ends: succeeded is exit code 0. Whatever the code itself does is never repeated: failed with exitCode, signal or limit (the limit it was
 killed at). When a worker dies the task runs again, up to maxAttempts: so it may happen twice; write code that bears it.

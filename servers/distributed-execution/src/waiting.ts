@@ -22,7 +22,7 @@ export function whyWaiting(
   const fitting = workers.filter((worker) => unmet(requires, worker) === undefined);
   if (fitting.length === 0) {
     const [reason] = workers.flatMap((worker) => unmet(requires, worker) ?? []);
-    return `No worker has what it requires: ${reason}.`;
+    return `No worker has what it requires: ${reason}. ${howToMeet(requires)}`;
   }
   const offers = fitting.flatMap(({ offers }) => offers.filter((offer) => offer.environment === environment));
   if (offers.some((offer) => offer.available && offer.version === environmentVersion)) return undefined;
@@ -30,6 +30,12 @@ export function whyWaiting(
   return reasons.length === 0
     ? `No worker has found out yet whether it can run ${environment}.`
     : `No worker offers ${environment} here. ${reasons.join(" ")}`;
+}
+
+/** What makes it run after all. */
+function howToMeet({ labels = [] }: Requires): string {
+  const option = labels.length === 0 ? "" : ` --labels ${labels.join(",")}`;
+  return `Start one on such a machine with mcp-swarm-distributed-execution worker${option}, or cancel it and submit it without.`;
 }
 
 function reasonOf(offer: Offer, version: number): string[] {

@@ -10,6 +10,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -115,6 +116,17 @@ describe("the driver of bubblewrap", () => {
     });
     expect(ran.stdout).toBe("sharedkept\n");
     expect(readFileSync(join(folder, "data.txt"), "utf8")).toBe("shared");
+    rmSync(folder, { recursive: true });
+  });
+
+  it("tells of a folder to be mounted that is not there, or not where it says, before anything runs", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "bwrap-mount-"));
+    symlinkSync(folder, join(folder, "link"));
+    const lacks = (...froms: string[]) => driver.lacks({ mounts: froms.map((from) => ({ from, to: "/mnt/x", readOnly: true })) });
+    expect(await lacks()).toBeUndefined();
+    expect(await lacks(folder)).toBeUndefined();
+    expect(await lacks(folder, join(folder, "nothing"))).toMatch(/^There is no mounts\[1\]\.from on this machine/);
+    expect(await lacks(join(folder, "link"))).toMatch(/^A link lies on the way to mounts\[0\]\.from/);
     rmSync(folder, { recursive: true });
   });
 

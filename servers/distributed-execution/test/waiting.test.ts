@@ -29,10 +29,10 @@ describe("a task that waits", () => {
     expect(whyWaiting(queued, [])).toMatch(/^No worker is there\./);
     const requires = { arch: "arm64" };
     expect(whyWaiting({ ...queued, requires }, [worker([offered()])])).toBe(
-      "No worker has what it requires: the architecture arm64.",
+      "No worker has what it requires: the architecture arm64. Start one on such a machine with mcp-swarm-distributed-execution worker, or cancel it and submit it without.",
     );
     expect(whyWaiting({ ...queued, requires: { labels: ["big", "gpu"] } }, [worker([offered()], { labels: ["big"] })])).toBe(
-      "No worker has what it requires: the label gpu.",
+      "No worker has what it requires: the label gpu. Start one on such a machine with mcp-swarm-distributed-execution worker --labels big,gpu, or cancel it and submit it without.",
     );
     expect(whyWaiting(queued, [worker([])])).toBe("No worker has found out yet whether it can run python.");
     expect(whyWaiting(queued, [worker([lacking("No deno.")]), worker([lacking("No deno.")]), worker([lacking("Old.")])])).toBe(

@@ -126,6 +126,21 @@ describe("the pool of a server", () => {
     expect(source.givenBack).toEqual([{ id: "a", failure: undefined }]);
   });
 
+  test("that is closed while a driver is being tried blames nobody", async () => {
+    let stopProbe: ((error: Error) => void) | undefined;
+    driver.probe = async () =>
+      await new Promise<Probe>((_, reject) => {
+        stopProbe = reject;
+      });
+    driver.close = async () => stopProbe?.(new Error("It was closed."));
+    const closing = pooled();
+    const asking = closing.workers(10_000);
+    await eventually("it is tried", () => stopProbe !== undefined);
+    await closing.close();
+    await asking;
+    expect(errors).toEqual([]);
+  });
+
   test("of no slots runs nothing", async () => {
     const none = pooled({ load: undefined });
     source.add({ id: "a", code: "exit 0" });

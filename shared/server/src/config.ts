@@ -85,7 +85,7 @@ export function readConfig(env: NodeJS.ProcessEnv, cwd: string): Config {
   const parsed = environment.safeParse(set, { jitless: true }); // for one use, compiling the checks costs more than it saves
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
-    throw new SwarmError("invalid_argument", `${issue?.path.join(".")}: ${issue?.message}`, {
+    throw new SwarmError("invalid_argument", `${issue?.path.join(".")}: ${(issue?.message ?? "not valid").replace(/\.$/, "")}.`, {
       hint: "The README's section on configuration lists what each variable takes.",
     });
   }

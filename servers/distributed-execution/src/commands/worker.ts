@@ -92,7 +92,7 @@ async function work(swarm: SwarmProcess, settings: WorkerSettings): Promise<void
       const begun = open;
       say(begun.describe());
       begun.tried.then(
-        () => sayOffers(begun.describe()),
+        () => sayOffers(begun.describe(), settings.environments),
         () => {}, // it was logged
       );
     } else if (refusal !== undefined) {
@@ -141,9 +141,13 @@ function say({ id, name, slots, labels }: WorkerDescription): void {
   process.stderr.write(`Worker ${id} (${name}) runs ${slots} at once${labelled}.\n`);
 }
 
-function sayOffers({ offers }: WorkerDescription): void {
-  const lines = offers.map(
-    (offer) => `  ${offer.environment}: ${offer.available ? offer.driver : `not here. ${offer.reason}`}\n`,
-  );
+/** Those that it was started for, or all. */
+function sayOffers({ offers }: WorkerDescription, only?: readonly string[]): void {
+  const known = new Map(offers.map((offer) => [offer.environment, offer]));
+  const lines = [...(only ?? known.keys())].sort().map((name) => {
+    const offer = known.get(name);
+    if (!offer) return `  ${name}: there is no such environment now; it is offered when somebody has made it\n`;
+    return `  ${name}: ${offer.available ? offer.driver : `not here. ${offer.reason}`}\n`;
+  });
   process.stderr.write(lines.join(""));
 }

@@ -81,6 +81,7 @@ export class ProfileRunner {
    * @throws SwarmError unavailable: task-coordination was not reached in `CONNECT_TRIES_MAX` tries on end
    */
   async run(signal: AbortSignal): Promise<void> {
+    this.#options.onEvent("Looking for task-coordination"); // it may have to be installed first
     try {
       for (let tries = 0; !signal.aborted; ) {
         let connected = false;

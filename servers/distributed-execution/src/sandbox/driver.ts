@@ -132,8 +132,8 @@ export interface Driver {
   /** By running something, every time it is asked; callers remember. Leaves nothing behind. */
   probe(): Promise<Probe>;
   /**
-   * What one environment needs besides and is not here, such as its image or a folder to be mounted, as a sentence. Asked when `probe` has shown that the driver is
-   * available, before each run: what takes long is remembered.
+   * What one environment needs besides and is not here, such as its image or a folder to be mounted, as a sentence. Asked when `probe`
+   * has shown that the driver is available, before each run: what takes long is remembered.
    * @throws SwarmError unavailable when it could not be found out
    */
   lacks?(task: Pick<SandboxTask, "runtime" | "network" | "mounts" | "options">): Promise<string | undefined>;

@@ -48,6 +48,8 @@ export class Workplace {
   readonly #options: WorkplaceOptions;
   readonly #drivers: Drivers;
   readonly #sessions: SessionHost;
+  /** It was stopped and has not been started again. */
+  #stopped = false;
   #working: { readonly worker: Worker; readonly presence: WorkerPresence; readonly watch: Disposable } | undefined;
 
   constructor(options: WorkplaceOptions) {
@@ -69,7 +71,9 @@ export class Workplace {
         return refusal && `This worker's operator does not permit it: ${refusal}.`;
       },
       find: (name) => this.#find(name),
-      onError,
+      onError: (error, message) => {
+        if (!this.#stopped) onError(error, message); // what was being tried when it was stopped has not failed
+      },
     });
   }
 
@@ -91,6 +95,7 @@ export class Workplace {
   /** Takes runs from now on. */
   async start(): Promise<void> {
     const { source, workerId, settings, store, clock, leaseMs, mayRun, onError } = this.#options;
+    this.#stopped = false;
     const presence = new WorkerPresence({
       ...{ store, clock, leaseMs, describe: () => this.describe() },
       onError: (error) => onError(error, "The row of this worker was not renewed; it is tried again"),
@@ -107,6 +112,7 @@ export class Workplace {
 
   /** Takes nothing more, gives back what runs, and ends what the drivers keep warm. It can be started again. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     const working = this.#working;
     this.#working = undefined;
     working?.watch[Symbol.dispose]();

@@ -59,6 +59,15 @@ export class BwrapDriver implements Driver {
     }
   }
 
+  async lacks({ mounts }: Pick<SandboxTask, "mounts">): Promise<string | undefined> {
+    for (const [index, { from }] of mounts.entries()) {
+      const leadsTo = await realpath(from).catch(() => undefined);
+      if (leadsTo === undefined) return `There is no mounts[${index}].from on this machine, or its worker may not read it.`;
+      if (leadsTo !== from) return `A link lies on the way to mounts[${index}].from: name the folder that it leads to.`;
+    }
+    return undefined;
+  }
+
   run(task: SandboxTask, hooks: RunHooks): Promise<SandboxOutcome> {
     return this.#alone(task, hooks);
   }
