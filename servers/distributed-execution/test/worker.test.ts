@@ -243,26 +243,26 @@ describe("what a worker offers", () => {
     const offers = offersOf({}, { bwrap: broken, quickjs: driver });
     expect(await offers.of(both)).toMatchObject({ available: true, driver: "quickjs", runtimeVersion: "fake" });
     expect(await offers.driverOf(both)).toBe(driver);
-    expect(await reason({ ...both, drivers: ["bwrap"] }, offers)).toBe("bwrap: It is not installed.");
-    expect(await reason({ ...both, drivers: ["docker"] }, offers)).toBe("docker: This worker has no such driver.");
+    expect(await reason({ ...both, drivers: ["bwrap"] }, offers)).toBe("It is not installed.");
+    expect(await reason({ ...both, drivers: ["docker"] }, offers)).toBe("This worker has no such driver.");
   });
 
   test("is never on a driver that does not hold a limit, open what is wanted, or keep what a session needs", async () => {
     verifies("EXEC-10");
     expect(await reason(JAVASCRIPT)).toBe("");
-    expect(await reason({ ...JAVASCRIPT, runtime: "cobol" })).toBe("quickjs: There is no cobol that it can run.");
+    expect(await reason({ ...JAVASCRIPT, runtime: "cobol" })).toBe("There is no cobol that it can run.");
     await without(({ limits }) => ({ limits: { ...limits, memoryMiB: "none", cpuMs: "watched" } }));
-    expect(await reason(JAVASCRIPT)).toBe("quickjs: It cannot hold the limits memoryMiB here.");
+    expect(await reason(JAVASCRIPT)).toBe("It cannot hold the limits memoryMiB here.");
     await without(({ limits }) => ({
       limits: { ...limits, memoryMiB: "enforced" },
       opens: { network: "hosts", mounts: false, packages: false },
       session: "files",
     }));
-    expect(await reason(JAVASCRIPT)).toBe("quickjs: Sessions on it keep files.");
+    expect(await reason(JAVASCRIPT)).toBe("Sessions on it keep files.");
     const plain: Environment = { ...JAVASCRIPT, session: "none" };
     expect(await reason(plain)).toBe("");
     expect(await reason({ ...plain, network: { mode: "hosts", hosts: ["example.org"] } })).toBe("");
-    expect(await reason({ ...plain, network: { mode: "all" } })).toBe("quickjs: It cannot open the network to all here.");
+    expect(await reason({ ...plain, network: { mode: "all" } })).toBe("It cannot open the network to all here.");
     expect(await reason({ ...plain, mounts: [{ from: "/a", to: "/b", readOnly: true }] })).toMatch(/mount/);
     expect(await reason({ ...plain, packages: ["numpy"] })).toMatch(/packages/);
   });
@@ -285,7 +285,7 @@ describe("what a worker offers", () => {
     };
     const offers = offersOf({ clock: { ...systemClock, now: () => at } });
     expect(probes).toBe(0);
-    expect(await reason(JAVASCRIPT, offers)).toBe("quickjs: It failed when it was tried; the worker's log says more.");
+    expect(await reason(JAVASCRIPT, offers)).toBe("It failed when it was tried; the worker's log says more.");
     expect(errors).toEqual(["The driver quickjs failed when it was tried"]);
     const times: number[] = [];
     for (let seconds = 1; seconds <= 200; seconds++) {
