@@ -53,7 +53,7 @@ import {
   RUN_MS_MIN,
   STDIN_BYTES_MAX,
 } from "./execution-record.ts";
-import { checkPaths, cleanPath } from "./file-path.ts";
+import { checkPaths, inputPath } from "./file-path.ts";
 import { checkMcpTask, MCP_RUNTIME } from "./mcp/mcp-code.ts";
 import { SESSION_OPEN_TASKS_MAX, usableSession } from "./session-layer.ts";
 
@@ -412,7 +412,7 @@ function contentOf({ path, text, base64, artifactId, from }: NewFile): Buffer | 
       hint: 'Give it "text", "base64" or "artifactId".',
     });
   }
-  cleanPath(path);
+  inputPath(path);
   if (text !== undefined) {
     if (!text.isWellFormed())
       throw new SwarmError("invalid_argument", "The text of a file holds broken Unicode.", { hint: "Use base64." });

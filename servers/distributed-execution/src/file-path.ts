@@ -26,6 +26,20 @@ export function cleanPath(path: string): string {
   });
 }
 
+/** Names at the top of the working folder that the code itself lies under, `.main.sh` for example. */
+const OF_THE_CODE = /^\.main\./i;
+
+/**
+ * A path of a file that is handed over with code.
+ * @throws SwarmError invalid_argument
+ */
+export function inputPath(path: string): string {
+  if (!OF_THE_CODE.test(path)) return cleanPath(path);
+  throw new SwarmError("invalid_argument", 'A path of a file begins with ".main.", as the code\'s own does.', {
+    hint: "Give the file another name.",
+  });
+}
+
 /**
  * Checks paths that are to lie in one folder together.
  * @throws SwarmError invalid_argument when one is not clean, is given twice, or is a file and a folder at once

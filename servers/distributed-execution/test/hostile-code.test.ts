@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
-import { isCleanPath } from "../src/file-path.ts";
+import { inputPath, isCleanPath } from "../src/file-path.ts";
 import { parseOperatorFile } from "../src/operator-file.ts";
 import { BwrapDriver } from "../src/sandbox/bwrap/driver.ts";
 import type { Mount, SandboxTask } from "../src/sandbox/driver.ts";
@@ -245,6 +245,12 @@ it("A name of a file shows all that it is", () => {
     0x00, 0x1b, 0x7f, 0x80, 0x85, 0x9f, 0xad, 0x61c, 0x180e, 0x200b, 0x200d, 0x200f, 0x202e, 0x2060, 0x2069, 0xfeff, 0xe0041,
   ];
   for (const code of unseen) expect(isCleanPath(`a${String.fromCodePoint(code)}b`), code.toString(16)).toBe(false);
+});
+
+it("A file that is handed over does not take the place of the code: no worker would find its sandbox wanting for that", () => {
+  for (const path of [".main.sh", ".main.py/x", ".MAIN.js"])
+    expect(() => inputPath(path), path).toThrow(/as the code's own does/);
+  for (const path of ["main.sh", "lib/.main.sh", ".mainland"]) expect(inputPath(path)).toBe(path);
 });
 
 describe("Code in sandbox-runtime", () => {
