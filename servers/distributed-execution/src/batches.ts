@@ -8,7 +8,7 @@ import { BATCH_TASKS_MAX, type BatchFields, type BatchTask, type PlannedMember, 
 import { type BatchCompiled, type BatchMember, compileBatch } from "./batch-result.ts";
 import { addExecutions, keysOf, type PreparedExecution, prepareExecution, type SharedCode } from "./execution-adding.ts";
 import { endMembers, inExecutions } from "./execution-groups.ts";
-import { type ExecutionContext, executionKey, prefixes, recordOf } from "./execution-layer.ts";
+import { type ExecutionContext, executionKey, openPage, prefixes, recordOf } from "./execution-layer.ts";
 import { executionQueues } from "./execution-queue.ts";
 
 /** Records that one read fetches. */
@@ -171,7 +171,7 @@ export class Batches {
           open: endMembers(executions, batchId, { status: "cancelled" }),
         }));
       },
-      { prefetch: { keys: [batchKey(batchId)], ranges: [prefixRange(prefixes.open(batchId), 1_000)] } },
+      { prefetch: { keys: [batchKey(batchId)], ranges: [openPage(batchId)] } },
     );
   }
 }

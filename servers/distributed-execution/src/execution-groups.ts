@@ -35,7 +35,7 @@ export function settle(executions: ExecutionTransaction): void {
     const ended = executions.takeEnded();
     for (const record of ended) {
       stopGroup(executions, record);
-      if (record.hasDependents) tellDependents(executions, record);
+      if (record.hasDependents && !executions.isCalledOff(record)) tellDependents(executions, record);
     }
     if (ended.length > 0) continue;
     for (const groupId of executions.touchedGroups()) takeTurns(executions, groupId);
@@ -179,5 +179,6 @@ export function endMembers(
     if (record.status === "running" && runs === "cancel") requestCancel(executions, record);
     else endNow(executions, record, how);
   }
+  executions.callOff(groupId);
   return members.length;
 }

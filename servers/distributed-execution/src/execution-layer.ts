@@ -18,7 +18,7 @@
  * | `exec-all/<seq>/<id>` | {id} | all, in order of creation |
  * | `exec-by/<agent>/<seq>/<id>` | {id} | those of an agent |
  * | `exec-member/<group>/<seq>/<id>` | {id} | those of a batch or session |
- * | `exec-open/<group>/<id>` | {id} | those of them that have not ended |
+ * | `exec-open/<group>/<id>` | IndexEntry | those of them that have not ended |
  * | `exec-waiting/<group>/<rank>/<seq>/<id>` | {id} | blocked by nothing but their group's limit, in the order of their turns |
  * | `exec-group/<group>` | GroupRecord | how many are queued or running of a group that limits them |
  * | `exec-dependents/<id>/<dependent>` | Edge | members of a batch that wait for another |
@@ -27,7 +27,7 @@
  */
 import { DueIndex } from "@mcp-swarm/coordination";
 import { assert, SwarmError } from "@mcp-swarm/core";
-import { type Entry, ordered, prefixRange, SCAN_LIMIT_MAX, segment, type Transaction } from "@mcp-swarm/store";
+import { type Entry, type KeyRange, ordered, prefixRange, segment, type Transaction } from "@mcp-swarm/store";
 import type { EnvironmentBook } from "./environments.ts";
 import { executionQueues, queueName, queueOf, rankOf } from "./execution-queue.ts";
 import { type ExecutionRecord, hasEnded } from "./execution-record.ts";
@@ -41,6 +41,7 @@ export const prefixes = {
   all: "exec-all/",
   by: (agentId: string) => `exec-by/${segment(agentId)}/`,
   members: (groupId: string) => `exec-member/${segment(groupId)}/`,
+  allOpen: "exec-open/",
   open: (groupId: string) => `exec-open/${segment(groupId)}/`,
   waiting: (groupId: string) => `exec-waiting/${segment(groupId)}/`,
   dependents: (id: string) => `exec-dependents/${segment(id)}/`,
@@ -66,7 +67,7 @@ export const dedupeKey = (agentId: string, key: string): string => `exec-dedupe/
 export const cancelKey = (workerId: string, id: string): string => `${prefixes.cancelled(workerId)}${segment(id)}`;
 export const edgeKey = (id: string, dependent: string): string => `${prefixes.dependents(id)}${segment(dependent)}`;
 
-/** `refs`: what a claim reads next. */
+/** `refs`: what is read next. */
 export type IndexEntry = { readonly id: string; readonly refs?: readonly string[] };
 /** `after`: whether the dependent runs whatever comes of the other. */
 export type Edge = { readonly id: string; readonly after: "success" | "any" };
@@ -104,6 +105,13 @@ export interface ExecutionContext {
   readonly mcp?: McpConfig | undefined;
   /** Ends a session and, by `endMembers`, what is open of its tasks; nothing when it is over. */
   endSession(executions: ExecutionTransaction, sessionId: string, because: SessionEnd): void;
+}
+
+/** Open members that are read at once, with their records: as many as an engine across a network fetches along with what refers to them. */
+const OPEN_PAGE = 60;
+
+export function openPage(groupId: string, after?: string): KeyRange {
+  return prefixRange(prefixes.open(groupId), OPEN_PAGE, after === undefined ? {} : { after });
 }
 
 export function idOf({ value }: Pick<Entry, "value">): string {
@@ -158,6 +166,12 @@ function indexKeys(record: ExecutionRecord): string[] {
   return keys;
 }
 
+/** What is read next by who comes by an index: a claim, and what ends all members of a batch or session together. */
+function refsFor(key: string, id: string): Pick<IndexEntry, "refs"> {
+  if (key.startsWith(prefixes.ready)) return { refs: [executionKey(id), inputKey(id)] };
+  return key.startsWith(prefixes.allOpen) ? { refs: [executionKey(id)] } : {};
+}
+
 /** Whether it takes one of the places that its group has. */
 function isActive(record: ExecutionRecord | undefined): boolean {
   return record?.status === "queued" || record?.status === "running";
@@ -176,6 +190,7 @@ export class ExecutionTransaction {
   readonly #known = new Map<string, ExecutionRecord | undefined>();
   readonly #groups = new Map<string, GroupRecord>();
   readonly #touchedGroups = new Set<string>();
+  readonly #calledOff = new Set<string>();
   #ended: ExecutionRecord[] = [];
 
   constructor(tx: Transaction, context: ExecutionContext) {
@@ -234,7 +249,22 @@ export class ExecutionTransaction {
 
   /** Members of a batch or session that have not ended, those of this transaction included. */
   openMembers(groupId: string): ExecutionRecord[] {
-    return this.tx.scan(prefixRange(prefixes.open(groupId), SCAN_LIMIT_MAX)).map((entry) => this.get(idOf(entry)));
+    const members: ExecutionRecord[] = [];
+    for (let after: string | undefined; ; ) {
+      const page = this.tx.scan(openPage(groupId, after));
+      for (const entry of page) members.push(this.get(idOf(entry)));
+      after = page.at(-1)?.key;
+      if (page.length < OPEN_PAGE) return members;
+    }
+  }
+
+  /** All members of a batch or session that wait were ended together: nobody is left who must be told of the end of another. */
+  callOff(membership: string): void {
+    this.#calledOff.add(membership);
+  }
+
+  isCalledOff(record: ExecutionRecord): boolean {
+    return this.#calledOff.has(membershipOf(record) ?? "");
   }
 
   /** Those that ended since it was last asked. */
@@ -267,8 +297,7 @@ export class ExecutionTransaction {
     for (const key of old) if (!keys.includes(key)) this.tx.delete(key);
     for (const key of keys) {
       if (old.includes(key)) continue;
-      const refs = key.startsWith(prefixes.ready) ? { refs: [executionKey(after.id), inputKey(after.id)] } : {};
-      this.tx.put(key, { id: after.id, ...refs } satisfies IndexEntry);
+      this.tx.put(key, { id: after.id, ...refsFor(key, after.id) } satisfies IndexEntry);
     }
     if (isReady(after) && !(before && isReady(before))) executionQueues.keep(this.tx, queueOf(after));
     this.#countActive(before, after);
