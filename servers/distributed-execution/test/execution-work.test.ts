@@ -5,8 +5,10 @@ import { describe, expect, test } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { Batches } from "../src/batches.ts";
 import { RETRY_BACKOFF } from "../src/execution-lifecycle.ts";
+import { taskView } from "../src/tools/views.ts";
 import type { ClaimedRun } from "../src/worker/work-source.ts";
 import { everyKey, everyRow, executionCensus } from "./support/execution-census.ts";
+import { failingStore } from "./support/failing-store.ts";
 import { hostOn, LEASE_MS, maintain, OFFERED, type QueueHost, queueSwarm } from "./support/queue-swarm.ts";
 
 const DAY_MS = 24 * 3_600_000;
@@ -228,8 +230,11 @@ describe("a run", () => {
     expect(await ada.take()).toBeUndefined();
     await clock.advance(RETRY_BACKOFF.initialMs + 1);
     await maintain(ada.jobs);
-    await ada.work.giveBack(await claimed(ada), "sandbox");
-    expect(await ada.executions.get(ada.call, { taskId: id })).toMatchObject({ status: "failed", failure: "sandbox" });
+    await ada.work.giveBack(await claimed(ada), "sandbox", `There is no disk. ${"x".repeat(1_000)}`);
+    const failed = await ada.executions.get(ada.call, { taskId: id });
+    expect(failed).toMatchObject({ status: "failed", failure: "sandbox" });
+    expect(failed.failureReason).toHaveLength(500);
+    expect(taskView(failed).because).toMatch(/^No worker could start a sandbox for it, .* allows\. There is no disk\. x/);
   });
 
   test("that was ended by its session is refused to its worker, which then kills it", async () => {
@@ -264,6 +269,44 @@ describe("a run", () => {
     expect(await ada.take()).toBeUndefined();
     expect(await bob.work.demand()).toEqual([expect.objectContaining({ workerId: "bob" })]);
     expect((await claimed(bob)).record.id).toBe(second.id);
+  });
+
+  test("of a session whose time is up is not begun, whether or not a job has come by", async () => {
+    verifies("EXEC-13");
+    const { clock, store, host } = queueSwarm();
+    const [ada, bob] = [host("ada"), host("bob")];
+    const { id: sessionId } = await ada.sessions.start(ada.call, { environment: "javascript", ttlMs: 1_000 });
+    const { id: taskId } = await ada.submit({ sessionId });
+    await clock.advance(1_000);
+    expect(await bob.take()).toBeUndefined();
+    expect(await ada.executions.get(ada.call, { taskId })).toMatchObject({
+      status: "failed",
+      failure: "session_lost",
+      attempt: 0,
+    });
+    expect((await executionCensus(store)).problems).toEqual([]);
+  });
+
+  test("whose end was written but not heard of is accepted when it is told again, and changes nothing", async () => {
+    verifies("EXEC-09");
+    const { clock, store, host } = queueSwarm();
+    const ada = host("ada");
+    for (let at = 1; ; at++) {
+      const failing = failingStore(store, "unheard", at);
+      const bob = hostOn(failing.store, "bob", { clock, seed: 100 + at });
+      const { id: taskId } = await ada.submit();
+      const run = await bob.take().catch(() => undefined);
+      if (!run) {
+        await ada.executions.cancel(ada.call, { taskId });
+        await clock.advance(LEASE_MS + 1);
+        await maintain(ada.jobs);
+        continue;
+      }
+      const told = await bob.finish(run, { value: 1 }).catch(() => bob.finish(run, { value: 2 }));
+      expect(told.accepted).toBe(true);
+      expect((await ada.executions.get(ada.call, { taskId })).result?.value).toBe(1);
+      if (!failing.failed()) return;
+    }
   });
 
   test("of a session whose worker died is not run again: it says that the session is lost", async () => {

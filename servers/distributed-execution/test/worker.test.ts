@@ -160,6 +160,75 @@ describe("a worker", () => {
     expect(probes).toBe(2);
   });
 
+  test("after a start that failed tries its driver anew for what waits already, without being woken", async () => {
+    verifies("EXEC-09");
+    const run = driver.run.bind(driver);
+    driver.run = async () => {
+      driver.run = run;
+      throw new SwarmError("unavailable", "It did not start.");
+    };
+    source.add({ id: "a", code: "exit 0" }, { id: "b", code: "exit 3" }, { id: "c", code: "exit 0" });
+    working({ slots: 1 });
+    await ended(3);
+    expect(source.givenBack).toEqual([{ id: "a", failure: "sandbox" }]);
+    expect(source.finished.map(({ id }) => id)).toEqual(["b", "c"]);
+  });
+
+  test("lets go of a run that it cannot bring to its end, so that its lease ends it, and goes on with others", async () => {
+    verifies("EXEC-09");
+    const offers = offersOf();
+    const driverOf = offers.driverOf.bind(offers);
+    offers.driverOf = async () => {
+      offers.driverOf = driverOf;
+      throw new Error("a package is broken");
+    };
+    source.add({ id: "a", code: "exit 0" }, { id: "b", code: "exit 0" });
+    working({ slots: 1, offers });
+    await ended(1);
+    expect(source.abandoned).toEqual(["a"]);
+    expect(source.finished.map(({ id }) => id)).toEqual(["b"]);
+    expect([...source.running.keys()]).toEqual([]);
+    expect(errors).toEqual(["A run was not brought to its end; its lease ends it"]);
+  });
+
+  test("opens a sandbox for the first task of a session alone: a later one would find nothing of what was made", async () => {
+    verifies("EXEC-13");
+    source.add(
+      { id: "later", code: "get x", sessionId: "s", boundTo: WORKER_ID },
+      { id: "first", code: "get x", sessionId: "t" },
+    );
+    working();
+    await ended(2);
+    expect(source.givenBack).toEqual([{ id: "later", failure: "session_lost" }]);
+    expect(source.finished.map(({ id }) => id)).toEqual(["first"]);
+  });
+
+  test("asks for first tasks of sessions as soon as it has room for one again", async () => {
+    verifies("EXEC-13");
+    let hasRoom = false;
+    let told = () => {};
+    const sessions = {
+      ids: () => [],
+      get hasRoom() {
+        return hasRoom;
+      },
+      onRoom: (tell: () => void) => {
+        told = tell;
+        return { [Symbol.dispose]: () => {} };
+      },
+      close: async () => {},
+      run: async () => await Promise.reject(new Error("It runs nothing")),
+    };
+    const offers = offersOf();
+    await offers.look([{ environment: "javascript", version: 1 }]);
+    working({ offers, sessions });
+    await eventually("it asks", () => source.profiles.length > 0);
+    expect(source.profiles.at(-1)?.takesSessions).toBe(false);
+    hasRoom = true;
+    told();
+    await eventually("it asks anew", () => source.profiles.at(-1)?.takesSessions);
+  });
+
   test("does not run what its policy no longer lets it run, and gives back what it has claimed already", async () => {
     let permitted = true;
     source.add({ id: "a", code: "exit 0" });

@@ -16,6 +16,8 @@ export interface Waiting {
   readonly environment?: Environment;
   readonly runMs?: number;
   readonly sessionId?: string;
+  /** The session has a sandbox on this worker already. */
+  readonly boundTo?: string;
 }
 
 export class FakeSource implements WorkSource {
@@ -116,6 +118,7 @@ export class FakeSource implements WorkSource {
       ...{ requires: {}, priority: 5, runMs: task.runMs ?? 30_000, maxAttempts: 3, createdAt: 0, queueDeadlineAt: 1, seq: "0" },
       ...{ attempt: 1, spent: 0, queueMs: 1, codeBytes: task.code.length },
       ...(task.sessionId === undefined ? {} : { sessionId: task.sessionId }),
+      ...(task.boundTo === undefined ? {} : { boundTo: task.boundTo }),
     };
     const input = { code: task.code, args: [], stdin: "", files: [] };
     return { record, input, environment, contents: [], signal: ending.signal };
