@@ -435,6 +435,11 @@ describe("a runner", () => {
       code: 1,
       stderr: expect.stringContaining("It has: coordination, research, database, cloud."),
     });
+    const keyless = await runBin(SERVER, ["runner", "--profile", "research"], { env: { ...env, PERPLEXITY_API_KEY: "" } });
+    expect(keyless.code).toBe(1);
+    expect(keyless.stderr).toMatch(
+      /^The MCP server \w+ needs the variable PERPLEXITY_API_KEY, which this worker does not have\. Whoever/,
+    );
     const slots = await runBin(SERVER, ["runner", "--profile", "research", "--slots", "many"], { env });
     expect(slots).toMatchObject({ code: 1, stderr: expect.stringContaining("--slots") });
   });

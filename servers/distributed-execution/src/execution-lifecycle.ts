@@ -86,12 +86,24 @@ export function giveBackRun(executions: ExecutionTransaction, record: ExecutionR
   requeue(executions, record);
 }
 
-/** The worker died, or could not start a sandbox: another attempt after a while, or failed for good when they are used up. */
-export function loseRun(executions: ExecutionTransaction, record: ExecutionRecord, failure: "worker_lost" | "sandbox"): void {
+/** Most characters that are kept of why a sandbox could not be started. */
+const REASON_CHARS_MAX = 500;
+
+/**
+ * The worker died, or could not start a sandbox (for that `reason`): another attempt after a while, or failed for good when they are
+ * used up.
+ */
+export function loseRun(
+  executions: ExecutionTransaction,
+  record: ExecutionRecord,
+  failure: "worker_lost" | "sandbox",
+  reason?: string,
+): void {
   if (endsWithWorker(executions, record, failure)) return;
   const spent = record.spent + 1;
   if (spent >= record.maxAttempts) {
-    endNow(executions, executions.change(record, { spent }), { status: "failed", failure });
+    const told = reason === undefined ? {} : { failureReason: reason.slice(0, REASON_CHARS_MAX) };
+    endNow(executions, executions.change(record, { spent, ...told }), { status: "failed", failure });
     return;
   }
   requeue(executions, record, { spent, dueAt: executions.now + backoffDelay(RETRY_BACKOFF, spent) });

@@ -150,6 +150,8 @@ export type ExecutionRecord = {
   readonly endedAt?: number;
   readonly cancelRequestedAt?: number;
   readonly failure?: Failure;
+  /** What the worker that tried last said of why no sandbox could be started, in the words of one of our own errors. */
+  readonly failureReason?: string;
   readonly sessionId?: string;
   readonly batchId?: string;
   /** The batch or session that says how many of its tasks may be queued or running at once, or what becomes of the others when it fails. */

@@ -218,7 +218,7 @@ export class ExecutionWork implements WorkSource {
     }
   }
 
-  async giveBack(run: ClaimedRun, failure?: "sandbox" | "session_lost"): Promise<void> {
+  async giveBack(run: ClaimedRun, failure?: "sandbox" | "session_lost", reason?: string): Promise<void> {
     const { store, context } = this.#options;
     const held = this.#heldOf(run);
     if (!held) return;
@@ -227,7 +227,7 @@ export class ExecutionWork implements WorkSource {
         const record = heldRun(executions, held.holding);
         if (!record) return;
         if (failure === undefined) giveBackRun(executions, record);
-        else loseRun(executions, record, "sandbox");
+        else loseRun(executions, record, "sandbox", reason);
       }),
     );
     this.abandon(run);

@@ -6,11 +6,12 @@
 import { type Clock, type Json, type JsonObject, newId, type Random, SwarmError, systemRandom } from "@mcp-swarm/core";
 import type { Leash } from "./leash.ts";
 import { operationFor } from "./mcp-code.ts";
-import type { McpConfig } from "./mcp-config.ts";
+import type { McpConfig, McpServer } from "./mcp-config.ts";
 import { failureText, perform, timeFor } from "./perform.ts";
 import { Stopping } from "./run-bounds.ts";
 import type { OperationOutcome } from "./run-operation.ts";
 import { ServerPool } from "./server-pool.ts";
+import { resolveServer } from "./server-secrets.ts";
 import { SwarmTools, swarmServer, writeKey } from "./swarm-tools.ts";
 import { claimedTask } from "./workflow-task.ts";
 
@@ -56,7 +57,7 @@ export class ProfileRunner {
   readonly #pool: ServerPool;
   readonly #agentId: string;
 
-  /** @throws SwarmError not_found: the operator's file has no such profile */
+  /** @throws SwarmError not_found: the operator's file has no such profile; unavailable: a variable that its servers need is not set */
   constructor(options: RunnerOptions) {
     const { profile, config, env, clock, leash, onEvent, random = systemRandom } = options;
     if (!config.profiles.has(profile)) {
@@ -65,6 +66,7 @@ export class ProfileRunner {
         hint: known === "" ? 'Write it under "profiles" there.' : `It has: ${known}.`,
       });
     }
+    for (const [name, server] of serversOf(profile, config)) resolveServer(name, server, env); // no task is taken for want of a variable
     this.#options = options;
     this.#agentId = newId(`${profile.slice(0, AGENT_NAME_CHARS)}-runner`, random);
     this.#pool = new ServerPool({
@@ -251,6 +253,12 @@ export class ProfileRunner {
       signal.removeEventListener("abort", over);
     });
   }
+}
+
+/** Those that the operations of a profile call. */
+function serversOf(profile: string, { profiles, servers }: McpConfig): [string, McpServer][] {
+  const steps = [...(profiles.get(profile)?.operations.values() ?? [])].flatMap((operation) => operation.steps);
+  return [...servers].filter(([name]) => steps.some(({ server }) => server === name));
 }
 
 /** Codes that say that the task is another's, or nobody's any more. */

@@ -33,7 +33,7 @@ export function taskView(record: ExecutionRecord, waits?: string): Output<typeof
     ...{ id, status, environment, agentId, priority, attempt, maxAttempts, createdAt },
     ...defined({
       ...{ startedAt, endedAt, queueDeadlineAt, cancelRequestedAt, workerId: worker?.workerId, sessionId, batchId },
-      because: (failure && WHY_FAILED[failure]) ?? WHY[status],
+      because: (failure && [WHY_FAILED[failure], record.failureReason].filter(Boolean).join(" ")) ?? WHY[status],
       waits,
       requires: asked ? { ...requires, ...(requires.labels ? { labels: [...requires.labels] } : {}) } : undefined,
     }),

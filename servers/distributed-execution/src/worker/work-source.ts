@@ -61,8 +61,11 @@ export interface WorkSource {
    * changed. With a profile, the same commit claims the next run for it, if there is one.
    */
   finish(run: ClaimedRun, outcome: Finished, next?: WorkerProfile): Promise<{ accepted: boolean; next?: ClaimedRun }>;
-  /** It could not be run here (`failure`), or the worker stops (undefined): another may try. */
-  giveBack(run: ClaimedRun, failure?: Extract<Failure, "sandbox" | "session_lost">): Promise<void>;
+  /**
+   * It could not be run here (`failure`, and why in words of our own, which hold nothing of the code's), or the worker stops (undefined):
+   * another may try.
+   */
+  giveBack(run: ClaimedRun, failure?: Extract<Failure, "sandbox" | "session_lost">, reason?: string): Promise<void>;
   /** It could neither be ended nor given back: its lease is renewed no more, and another may try when that is over. */
   abandon(run: Pick<ClaimedRun, "record">): void;
 }

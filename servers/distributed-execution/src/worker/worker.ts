@@ -184,7 +184,8 @@ export class Worker {
       this.#options.onError(error, "A sandbox could not be started");
       offers.doubt(driver.name);
       this.#wakeScout(); // others may wait already, and nothing that is written will say so
-      return await this.#giveBack(run, record.sessionId === undefined ? "sandbox" : "session_lost");
+      const reason = error instanceof SwarmError ? error.message : undefined;
+      return await this.#giveBack(run, record.sessionId === undefined ? "sandbox" : "session_lost", reason);
     }
     const stopped = this.#stopping.signal.aborted;
     if (stopped && finished.ending.kind === "killed" && !run.signal.aborted) return await this.#giveBack(run);
@@ -224,8 +225,8 @@ export class Worker {
     }
   }
 
-  async #giveBack(run: ClaimedRun, failure?: "sandbox" | "session_lost"): Promise<undefined> {
-    await this.#insist(() => this.#options.source.giveBack(run, failure));
+  async #giveBack(run: ClaimedRun, failure?: "sandbox" | "session_lost", reason?: string): Promise<undefined> {
+    await this.#insist(() => this.#options.source.giveBack(run, failure, reason));
   }
 
   /** Writes until the store takes it. A worker that stops tries no more: the lease gives back what could not be written. */
