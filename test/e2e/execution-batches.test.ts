@@ -116,6 +116,37 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     }
   });
 
+  test("two workers share 300 small tasks: each runs once, on a child that each worker keeps warm", async () => {
+    verifies("EXEC-14", "EXEC-09", "EXEC-11");
+    const { store } = await meeting();
+    const args = ["--environments", "javascript", "--slots", "1"];
+    const workers = [await worker({ store, args }), await worker({ store, args })];
+    const ada = await host(store, "ada");
+    const count = 300;
+    const { batch } = await ada.call<{ batch: { id: string } }>("submit_batch", {
+      defaults: { environment: "javascript", code: "Number(args[0]) * 2" },
+      tasks: Array.from({ length: count }, (_, n) => ({ key: `n${n}`, args: [String(n)] })),
+    });
+    const children = workers.map(() => new Set<string>());
+    const standing = async () => {
+      workers.forEach(({ pid }, at) => {
+        for (const child of descendantsOf(pid)) children[at]?.add(child);
+      });
+      return (await ada.call<BatchAnswer>("get_batch", { batchId: batch.id, limit: 1 })).batch;
+    };
+    await eventually("all have ended", async () => (await standing()).ended);
+    expect(await standing()).toMatchObject({ tasks: count, counts: { succeeded: count }, slots: 2 });
+    const values = new Map<string, unknown>();
+    let cursor: string | undefined;
+    do {
+      const page = await ada.call<BatchAnswer>("get_batch", { batchId: batch.id, limit: 200, ...(cursor ? { cursor } : {}) });
+      for (const { key, value } of page.results) values.set(key, value);
+      cursor = page.nextCursor;
+    } while (cursor !== undefined);
+    expect(values).toEqual(new Map(Array.from({ length: count }, (_, n) => [`n${n}`, n * 2])));
+    for (const seen of children) expect([...seen].length, "a child is not started for each task").toBeLessThan(count / 20);
+  });
+
   test("a batch that is wrong anywhere is refused with what is wrong, and nothing of it is queued", async () => {
     verifies("EXEC-11");
     const { store } = await meeting();
