@@ -28,6 +28,8 @@ export type WorkerSettings = {
   readonly slots?: number;
   /** Socket of Docker or Podman, as `unix:///path`; DOCKER_HOST and the usual places when absent. */
   readonly containerEngine?: string;
+  /** Where Jobs run. The NetworkPolicy is the operator's, and denies all; `kubeconfig` is a path, KUBECONFIG and the usual places when absent. */
+  readonly kubernetes?: { readonly namespace: string; readonly networkPolicy: string; readonly kubeconfig?: string };
 };
 
 export type OperatorFile = {
@@ -75,6 +77,7 @@ export function readOperatorFile(path: string): OperatorFile {
 /** @throws SwarmError invalid_argument naming each field that is wrong, as a path such as `environments[2].limits.memoryMiB` */
 export function parseOperatorFile(json: unknown): OperatorFile {
   const label = () => z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$/);
+  const objectName = () => z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be a name as Kubernetes has them");
   const schema = z.strictObject({
     ceiling: z.strictObject(ceilingFields()).exactOptional(),
     environments: z.array(z.strictObject(manifestFields())).max(FILE_ENVIRONMENTS_MAX).exactOptional(),
@@ -87,6 +90,13 @@ export function parseOperatorFile(json: unknown): OperatorFile {
           .string()
           .max(SOCKET_CHARS_MAX)
           .regex(/^unix:\/\/\//, "must be the path of a socket, such as unix:///run/podman/podman.sock")
+          .exactOptional(),
+        kubernetes: z
+          .strictObject({
+            namespace: objectName(),
+            networkPolicy: objectName(),
+            kubeconfig: z.string().min(1).max(SOCKET_CHARS_MAX).exactOptional(),
+          })
           .exactOptional(),
       })
       .exactOptional(),

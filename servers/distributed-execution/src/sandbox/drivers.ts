@@ -18,6 +18,7 @@ export type DriverLoaders = Readonly<Partial<Record<DriverName, () => Promise<Op
 export const LOADERS: DriverLoaders = {
   bwrap: async () => (await import("./bwrap/driver.ts")).openBwrap,
   docker: async () => (await import("./docker/driver.ts")).openDocker,
+  kubernetes: async () => (await import("./kubernetes/driver.ts")).openKubernetes,
   pyodide: async () => (await import("./pyodide/driver.ts")).openPyodideDriver,
   quickjs: async () => (await import("./quickjs/driver.ts")).openQuickJs,
   "sandbox-runtime": async () => (await import("./sandbox-runtime/driver.ts")).openSandboxRuntime,
