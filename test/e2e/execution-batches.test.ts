@@ -250,7 +250,7 @@ describe.each(ENGINES)("on $name", ({ meet }) => {
     const ada = await host(store, "ada");
     const { session } = await ada.call<SessionAnswer>("start_session", { environment: "bash" });
     const sessionId = session.id;
-    await run(ada, "echo 42 > kept.txt", { sessionId });
+    expect((await run(ada, "echo 42 > kept.txt", { sessionId })).task).toMatchObject({ status: "succeeded" });
     const marker = randomUUID();
     const busy = await run(ada, `: ${marker}; trap '' TERM; while :; do :; done`, { sessionId, waitMs: 0, timeout: 60_000 });
     const behind = await run(ada, "cat kept.txt", { sessionId, waitMs: 0 });

@@ -165,6 +165,7 @@ describe("a worker", () => {
     const run = driver.run.bind(driver);
     driver.run = async () => {
       driver.run = run;
+      await eventually("it has looked at what waits once more, and waits to be woken", () => source.asked >= 2);
       throw new SwarmError("unavailable", "It did not start.");
     };
     source.add({ id: "a", code: "exit 0" }, { id: "b", code: "exit 3" }, { id: "c", code: "exit 0" });
