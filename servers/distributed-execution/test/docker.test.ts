@@ -6,14 +6,18 @@ import { createServer, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
+import { systemClock } from "@mcp-swarm/core";
 import { pack } from "tar-stream";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { verifies } from "../../../test/requirements.ts";
 import { TestEngine } from "../../../test/support/engine.ts";
+import { beyond, wholeManifest } from "../src/manifest.ts";
 import { parseOperatorFile } from "../src/operator-file.ts";
 import { collectArchive } from "../src/sandbox/docker/archive.ts";
 import { DockerDriver } from "../src/sandbox/docker/driver.ts";
 import { demultiplexer } from "../src/sandbox/docker/output.ts";
+import { Drivers } from "../src/sandbox/drivers.ts";
+import { Offers } from "../src/worker/offers.ts";
 import { canTestContainers, dockerOn, IMAGE, operatorOf, type TestDocker } from "./support/containers.ts";
 import { marked, newMarker } from "./support/processes.ts";
 import { type Run, runCode, TEST_LIMITS } from "./support/runs.ts";
@@ -55,6 +59,23 @@ engineTests("containers", () => {
       expect(await lacks("node", IMAGE)).toBe("The image has no node.");
       expect(await lacks("bash", "localhost/other:2")).toContain("docker pull localhost/other:2");
       expect(await lacks("bash", IMAGE, "hosts")).toContain("not to some hosts alone");
+    });
+
+    it("offers an environment whose image is here, and tells what another lacks", async () => {
+      const operator = operatorOf(engine);
+      const onError = () => {};
+      const offers = new Offers({
+        drivers: new Drivers({ slots: 1, operator, onError }, { docker: async () => () => driver }),
+        ...{ clock: systemClock, arch: "x64", labels: [], onError, find: async () => undefined },
+        beyond: (environment) => beyond(environment, operator.ceiling)?.because,
+      });
+      const of = async (image: string) => {
+        const manifest = wholeManifest({ name: "tools", runtime: "bash", image });
+        return await offers.of({ ...manifest, origin: "operator", version: 1 });
+      };
+      expect(await of(IMAGE)).toMatchObject({ available: true, driver: "docker", runtimeVersion: "the image's" });
+      expect(await of("localhost/other:2")).toMatchObject({ available: false, reason: expect.stringContaining("docker pull") });
+      expect(await of("elsewhere/x:1")).toMatchObject({ available: false, reason: expect.stringContaining("localhost/*") });
     });
 
     it("gives code its arguments, input, files and environment, and takes what it leaves in out", async () => {
