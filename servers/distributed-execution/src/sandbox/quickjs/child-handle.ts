@@ -18,7 +18,7 @@ const FRAME_BYTES_MAX = COLLECTED_BYTES_MAX + 4 * MIB;
 /** How long a child may take to start, in ms. */
 const START_MS = 15_000;
 /** A child stops its code at the wall limit by itself; when it has not so many ms later, it is killed. */
-const GRACE_MS = 250;
+const GRACE_MS = 1_000;
 /** From when on a run is watched from outside, and how often, in ms: what the engine does in one step it does not interrupt. */
 const WATCH_AFTER_MS = 100;
 const WATCH_EVERY_MS = 100;
