@@ -4,7 +4,18 @@
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+} from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -81,6 +92,7 @@ export class TestEngine {
     const script = 'if [ -d /sys/fs/cgroup/unified ]; then umount /sys/fs/cgroup/unified; fi; exec "$@"';
     const command = ["podman", ...this.#storage, "--cgroup-manager", "cgroupfs", "system", "service", "--time", "0", this.host];
     const service = spawn("unshare", ["--mount", "sh", "-c", script, "engine", ...command], {
+      cwd: this.folder, // its monitors write files where they are
       stdio: ["ignore", "ignore", "pipe"],
     });
     this.#service = service;
@@ -132,6 +144,33 @@ export class TestEngine {
   async stop(): Promise<void> {
     if (this.#service !== undefined) await this.removeAll();
     await this.crash();
+    await this.#endMonitors();
     rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** Podman's monitors wait five minutes after each exec, and then look into the folder, which makes it again. */
+  async #endMonitors(): Promise<void> {
+    const until = performance.now() + START_MS_MAX;
+    for (;;) {
+      const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && commandOf(name).includes(this.folder));
+      if (pids.length === 0) return;
+      if (performance.now() > until) throw new Error(`monitors of the engine do not end: ${pids.join(", ")}`);
+      for (const pid of pids) {
+        try {
+          process.kill(Number(pid), "SIGKILL");
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error; // it has just ended
+        }
+      }
+      await delay(50);
+    }
+  }
+}
+
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "latin1");
+  } catch {
+    return ""; // it has ended meanwhile
   }
 }
