@@ -170,7 +170,7 @@ engineTests("containers", () => {
       expect((await dockerOn(engine).probe()).available).toBe(true);
     });
 
-    it("is said to be unknown when the engine goes away, and the next run sweeps", async () => {
+    it("is said to be unknown when the engine goes away, its processes end, and the driver works again once the engine is back", async () => {
       const away = bash("echo up; sleep 300", { onStdout: (text) => text.includes("up") && void engine.crash() });
       await expect(away).rejects.toMatchObject({ code: "unavailable", retryable: true });
       await expect.poll(() => marked(marker), { timeout: 20_000 }).toEqual([]);
