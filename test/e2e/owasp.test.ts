@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { definition as agentComm } from "@mcp-swarm/agent-comm";
 import { definition as consensus } from "@mcp-swarm/consensus";
+import { definition as distributedExecution } from "@mcp-swarm/distributed-execution";
 import { issueToken, readKeyFile } from "@mcp-swarm/identity/trust";
 import { definition as security } from "@mcp-swarm/security";
 import { definition as sharedState } from "@mcp-swarm/shared-state";
@@ -24,7 +25,9 @@ import { Surroundings } from "../support/surroundings.ts";
 import { proofOf, Recall } from "./proofs/index.ts";
 import type { ToolCall } from "./proofs/proof.ts";
 
-const DEFINITIONS = [agentComm, consensus, security, sharedState, taskCoordination];
+const DEFINITIONS = [agentComm, consensus, distributedExecution, security, sharedState, taskCoordination];
+/** It starts programs because that is what it is for: in sandboxes, which have tests of their own. */
+const RUNS_CODE = "distributed-execution";
 const AUDIENCE = "http://127.0.0.1:1/mcp";
 const LONG = { timeout: 180_000 };
 
@@ -237,7 +240,7 @@ describe("MCP04 software supply chain attacks and dependency tampering", () => {
   test("every dependency is pinned to one version, and the lockfile has the hash of each", () => {
     verifies("SEC-15");
     const loose = manifests.flatMap(([path, manifest]) =>
-      ["dependencies", "devDependencies", "peerDependencies", "optionalDependencies"].flatMap((kind) =>
+      ["dependencies", "devDependencies", "optionalDependencies"].flatMap((kind) =>
         Object.entries((manifest[kind] ?? {}) as Record<string, string>)
           .filter(([, range]) => range !== "workspace:*" && !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(range))
           .map(([name, range]) => `${path}: ${name}@${range}`),
@@ -266,9 +269,12 @@ describe("MCP04 software supply chain attacks and dependency tampering", () => {
       for (const name of Object.keys(scripts as object))
         expect(name, path).not.toMatch(/^(pre|post)?(install|prepare|publish|pack)/);
       if (!path.startsWith("servers/")) continue;
-      for (const kind of ["dependencies", "optionalDependencies", "peerDependencies", "bundleDependencies"]) {
+      for (const kind of ["dependencies", "optionalDependencies", "bundleDependencies"]) {
         expect(Object.keys((manifest[kind] ?? {}) as object), `${path} ${kind}`).toEqual([]);
       }
+      // what a person may put beside it, and no installer does by itself
+      const { peerDependencies = {}, peerDependenciesMeta = {} } = manifest as Record<string, Record<string, unknown>>;
+      for (const name of Object.keys(peerDependencies)) expect(peerDependenciesMeta[name], name).toEqual({ optional: true });
       expect(files).toEqual(["dist", "README.md", "LICENSE"]);
     }
   });
@@ -319,34 +325,43 @@ describe("MCP05 command injection and execution", () => {
     expect(globSync("mark", { cwd: folder.path })).toEqual(["mark"]);
   });
 
-  test.each(SERVERS)(
+  /** Every hostile call of the server's proof, with a payload in each field; none of them is anything but text to it. */
+  async function tellEverything(server: string, start: { prefix?: string[] }): Promise<void> {
+    using folder = temporaryFolder();
+    const mark = join(folder.path, "pwned");
+    await using swarm = await Surroundings.of(server, folder.store);
+    await using writer = await swarm.host("writer", start);
+    await using reader = await swarm.host("reader", start);
+    const hosts = { writer, reader };
+    const recall = new Recall();
+    let done = 0;
+    for (const [n, payload] of payloads(mark).entries()) {
+      for (const [who, tool, args] of proofOf(server).hostile(payload, n)) {
+        const answer = await hosts[who].try(tool, recall.fill(args));
+        if (who === "writer") expect(answer.isError, `${tool}: ${answer.text}\n${writer.stderr}`).toBe(false);
+        expect(answer.text, tool).not.toMatch(/^internal/);
+        recall.learn(answer.structured);
+        done += 1;
+      }
+    }
+    expect(done).toBeGreaterThan(payloads(mark).length * 5);
+    expect(globSync("**/pwned*", { cwd: folder.path })).toEqual([]);
+    expect(writer.stderr + reader.stderr).not.toContain("ERR_ACCESS_DENIED");
+  }
+
+  test.each(SERVERS.filter((server) => server !== RUNS_CODE))(
     "%s does all its work where no program, thread or native code can be started, whatever stands in its fields",
     LONG,
     async (server) => {
       verifies("SEC-15");
-      using folder = temporaryFolder();
-      const mark = join(folder.path, "pwned");
-      await using swarm = await Surroundings.of(server, folder.store);
-      const confined = { prefix: [...CONFINED, binOf(server)] };
-      await using writer = await swarm.host("writer", confined);
-      await using reader = await swarm.host("reader", confined);
-      const hosts = { writer, reader };
-      const recall = new Recall();
-      let done = 0;
-      for (const [n, payload] of payloads(mark).entries()) {
-        for (const [who, tool, args] of proofOf(server).hostile(payload, n)) {
-          const answer = await hosts[who].try(tool, recall.fill(args));
-          if (who === "writer") expect(answer.isError, `${tool}: ${answer.text}\n${writer.stderr}`).toBe(false);
-          expect(answer.text, tool).not.toMatch(/^internal/);
-          recall.learn(answer.structured);
-          done += 1;
-        }
-      }
-      expect(done).toBeGreaterThan(payloads(mark).length * 5);
-      expect(globSync("**/pwned*", { cwd: folder.path })).toEqual([]);
-      expect(writer.stderr + reader.stderr).not.toContain("ERR_ACCESS_DENIED");
+      await tellEverything(server, { prefix: [...CONFINED, binOf(server)] });
     },
   );
+
+  test("what stands in the fields of a server that runs code starts nothing outside of its sandboxes", LONG, async () => {
+    verifies("SEC-15", "EXEC-08");
+    await tellEverything(RUNS_CODE, {});
+  });
 });
 
 describe("MCP06 intent flow subversion (prompt injection via contextual payloads)", () => {
@@ -460,6 +475,7 @@ describe("MCP08 lack of audit and telemetry", () => {
       "agent-comm": [["list_agents", {}]],
       "shared-state": [["set_state", { key: "a", value: 1 }]],
       consensus: [["list_active_votes", {}]],
+      "distributed-execution": [["list_tasks", {}]],
       security: [["whoami", {}]],
     };
     expect(Object.keys(done).sort()).toEqual([...SERVERS]);
