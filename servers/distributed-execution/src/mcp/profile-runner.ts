@@ -109,28 +109,33 @@ export class ProfileRunner {
     const { env, clock, servers, slots, profile, onEvent } = this.#options;
     const open = (name: string, input: Json | undefined) =>
       SwarmTools.open(name, swarmServer(input, name, this.#agentId, env), { env, clock, signal });
-    await using opened = new AsyncDisposableStack();
-    const tasks = opened.adopt(await open("task-coordination", servers.tasks), (tools) => tools.close());
-    if (servers.agents !== undefined) {
-      const agents = opened.adopt(await open("agent-comm", servers.agents), (tools) => tools.close());
-      await this.#register(agents, signal);
-    }
-    onConnected();
-    onEvent(`Taking tasks of the types ${profile}:*`);
-    // the first that fails ends the others
-    const failed = new AbortController();
-    const both = AbortSignal.any([signal, failed.signal]);
-    const slot = async () => {
-      try {
-        while (!both.aborted) await this.#next(tasks, both);
-      } catch (error) {
-        failed.abort();
-        throw error;
+    const tasks = await open("task-coordination", servers.tasks);
+    let agents: SwarmTools | undefined;
+    try {
+      if (servers.agents !== undefined) {
+        agents = await open("agent-comm", servers.agents);
+        await this.#register(agents, signal);
       }
-    };
-    const ends = await Promise.allSettled(Array.from({ length: slots }, slot));
-    const reasons = ends.flatMap((end) => (end.status === "rejected" ? [end.reason as unknown] : []));
-    if (!signal.aborted && reasons.length > 0) throw reasons.find(isUnavailable) ?? reasons[0];
+      onConnected();
+      onEvent(`Taking tasks of the types ${profile}:*`);
+      // the first that fails ends the others
+      const failed = new AbortController();
+      const both = AbortSignal.any([signal, failed.signal]);
+      const slot = async () => {
+        try {
+          while (!both.aborted) await this.#next(tasks, both);
+        } catch (error) {
+          failed.abort();
+          throw error;
+        }
+      };
+      const ends = await Promise.allSettled(Array.from({ length: slots }, slot));
+      const reasons = ends.flatMap((end) => (end.status === "rejected" ? [end.reason as unknown] : []));
+      if (!signal.aborted && reasons.length > 0) throw reasons.find(isUnavailable) ?? reasons[0];
+    } finally {
+      await agents?.close();
+      await tasks.close();
+    }
   }
 
   async #register(agents: SwarmTools, signal: AbortSignal): Promise<void> {

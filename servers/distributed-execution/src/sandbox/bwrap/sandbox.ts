@@ -1,6 +1,6 @@
 /** One run in bubblewrap: its command line, what it says of itself, and how it ended. */
 import { existsSync, lstatSync, readFileSync, readlinkSync, constants as system } from "node:fs";
-import { open } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -296,18 +296,25 @@ const O_PATH = 0o10000000;
  * write, code decides where a link leads.
  */
 async function openSources(paths: readonly string[]): Promise<AsyncDisposable & { readonly ids: readonly string[] }> {
-  await using opened = new AsyncDisposableStack();
+  const handles: FileHandle[] = [];
+  const close = async () => {
+    for (const handle of handles) await handle.close();
+  };
   const ids: string[] = [];
-  for (const path of paths) {
-    const handle = await open(path, O_PATH | system.O_NOFOLLOW).catch(elsewhere);
-    opened.defer(() => handle.close());
-    const { dev, ino } = await handle.stat({ bigint: true });
-    const stats = await handle.stat();
-    if (stats.isSymbolicLink() || readlinkSync(`/proc/self/fd/${handle.fd}`) !== path) elsewhere();
-    ids.push(`${dev}:${ino}`);
+  try {
+    for (const path of paths) {
+      const handle = await open(path, O_PATH | system.O_NOFOLLOW).catch(elsewhere);
+      handles.push(handle);
+      const { dev, ino } = await handle.stat({ bigint: true });
+      const stats = await handle.stat();
+      if (stats.isSymbolicLink() || readlinkSync(`/proc/self/fd/${handle.fd}`) !== path) elsewhere();
+      ids.push(`${dev}:${ino}`);
+    }
+  } catch (error) {
+    await close();
+    throw error;
   }
-  const kept = opened.move();
-  return { ids, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+  return { ids, [Symbol.asyncDispose]: close };
 }
 
 function elsewhere(cause?: unknown): never {
