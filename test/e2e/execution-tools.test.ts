@@ -169,7 +169,9 @@ describe("submit_task", () => {
       });
       const call = JSON.stringify({ server: "files", tool: "read" });
       const unknown = await host.call<Answer>("submit_task", { environment: "mcp", code: call, waitMs: 1_500 });
-      expect(unknown.task.waits).toMatch(/^No worker offers mcp here\. This worker .*"mcpServers" in the file SWARM_EXEC_CONFIG\.$/);
+      expect(unknown.task.waits).toMatch(
+        /^No worker offers mcp here\. This worker .*"mcpServers" in the file SWARM_EXEC_CONFIG\.$/,
+      );
       const late = await host.call<Answer>("submit_task", { ...JS, code: "1", ...NOWHERE, queueTimeout: 200 });
       expect(late.task).toMatchObject({ status: "expired", because: "No worker took it before its queueTimeout was over." });
     });
